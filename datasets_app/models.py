@@ -1,0 +1,59 @@
+"""Named data and its immutable versions."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+
+from platform_site.common.models import ScopedQuerySet, UUIDModel
+
+
+class Dataset(UUIDModel):
+    """A name under which versions are kept."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="datasets")
+    name = models.CharField(max_length=200)
+
+    objects = ScopedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["owner", "name"], name="dataset_name_unique")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class DatasetVersionQuerySet(ScopedQuerySet):
+    owner_path = "dataset__owner"
+
+
+class DatasetVersion(UUIDModel):
+    """The file as it was uploaded, and what was found in it.
+
+    ``uri`` is the storage name of the original file; ``sha256`` and ``size_bytes`` are its own. ``format`` is the row
+    format (alpaca, chat, prompt_completion, text), ``file_format`` the file's (csv, json, jsonl, parquet).
+    """
+
+    dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    file_name = models.CharField(max_length=255)
+    file_format = models.CharField(max_length=20)
+    format = models.CharField(max_length=40)
+    format_reason = models.TextField(blank=True, help_text="Why the row format was chosen.")
+    uri = models.CharField(max_length=500)
+    sha256 = models.CharField(max_length=64)
+    size_bytes = models.BigIntegerField()
+    rows = models.BigIntegerField()
+    columns = models.JSONField(default=list, help_text='[{"name", "type"}]')
+    report = models.JSONField(default=dict, help_text="The row-level validation report.")
+
+    objects = DatasetVersionQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["dataset", "number"], name="dataset_version_number_unique"),
+            models.CheckConstraint(condition=models.Q(rows__gte=0, size_bytes__gte=0), name="dataset_version_counts"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.dataset} v{self.number}"

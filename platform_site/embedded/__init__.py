@@ -1,0 +1,1 @@
+"""PostgreSQL and Valkey from their wheels, for whoever has neither. Imports no Django."""
