@@ -1,0 +1,149 @@
+"""Load base models, adapters and tokenizers from local folders, and refuse what could run somebody's code.
+
+The one place where model files are opened for training, evaluation and export. Only safetensors are read: a pickled
+weight file can run code when it is loaded. No repository code runs either, and nothing is fetched from a network.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from celery_workers.contract.errors import ResourceError, UserInputError
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def load_base(
+    folder: Path, *, dtype: torch.dtype, attention: str = "sdpa", device: str | torch.device = "cpu"
+) -> PreTrainedModel:
+    """Return the causal language model in ``folder``, in evaluation mode, its weights in ``dtype``.
+
+    ``attention`` is ``eager``, ``sdpa`` or a name registered with transformers' ``AttentionInterface``.
+
+    Raises: UserInputError: no safetensors, pickled weights only, own code in the repository, or not a causal language
+    model; the message says which. ResourceError: the memory of the machine or device does not suffice.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    check_base_folder(folder)
+    quiet_transformers()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=attention,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+        return model.to(device).eval()
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise ResourceError(f"the base model does not fit into memory in {dtype}: {error}", code="out_of_memory") from error
+    except (ValueError, KeyError, OSError) as error:
+        raise UserInputError(f"the base model cannot be loaded: {error}", code="unusable_model") from error
+
+
+def load_adapter(base: PreTrainedModel, folder: Path, *, is_trainable: bool = False) -> PeftModel:
+    """Return ``base`` with the adapter in ``folder`` laid over it; ``base`` itself is changed.
+
+    The adapter's weights are float32, whatever the base's type.
+
+    Raises: UserInputError: no ``adapter_model.safetensors``, pickled weights, or an adapter for another model.
+    """
+    from peft import PeftModel
+
+    check_adapter_folder(folder)
+    try:
+        return PeftModel.from_pretrained(base, folder, is_trainable=is_trainable, local_files_only=True)
+    except (ValueError, KeyError, OSError, RuntimeError) as error:
+        raise UserInputError(f"the adapter does not fit the base model: {error}", code="unusable_adapter") from error
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer in ``folder``, chat template included.
+
+    Raises: UserInputError: there is none, or it needs code of its own.
+    """
+    from transformers import AutoTokenizer
+
+    quiet_transformers()
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (ValueError, KeyError, OSError) as error:
+        raise UserInputError(f"the tokenizer cannot be loaded: {error}", code="unusable_tokenizer") from error
+
+
+def is_adapter_folder(folder: Path) -> bool:
+    """Whether ``folder`` holds a PEFT adapter rather than full weights."""
+    return (folder / ADAPTER_CONFIG).is_file()
+
+
+def check_base_folder(folder: Path) -> None:
+    """Check, without loading torch, that ``folder`` holds full weights that are safe to load.
+
+    Raises: UserInputError: it does not; the message says what is there and what is expected.
+    """
+    config = _read_json(folder / "config.json", what="the base model")
+    if is_adapter_folder(folder):
+        raise UserInputError(
+            "the base model is an adapter; give the full weights that it was trained on", code="adapter_as_base"
+        )
+    if "auto_map" in config:
+        raise UserInputError(
+            "the base model needs code of its own (auto_map in config.json), which is never run here; "
+            "use an architecture that transformers knows",
+            code="remote_code",
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise _no_safetensors(folder, what="the base model", expected="model.safetensors")
+
+
+def check_adapter_folder(folder: Path) -> None:
+    """Check, without loading torch, that ``folder`` holds a PEFT adapter that is safe to load.
+
+    Raises: UserInputError: it does not.
+    """
+    _read_json(folder / ADAPTER_CONFIG, what="the adapter")
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        raise _no_safetensors(folder, what="the adapter", expected=ADAPTER_WEIGHTS)
+
+
+def quiet_transformers() -> None:
+    """Keep transformers' progress bars and advice out of the run's log."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+
+
+def _read_json(path: Path, *, what: str) -> dict[str, object]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserInputError(f"{what} has no {path.name}", code="unusable_model") from error
+    except ValueError as error:
+        raise UserInputError(f"{what} has a broken {path.name}: {error}", code="unusable_model") from error
+    if not isinstance(content, dict):
+        raise UserInputError(f"{what} has a {path.name} that is not a JSON object", code="unusable_model")
+    return content
+
+
+def _no_safetensors(folder: Path, *, what: str, expected: str) -> UserInputError:
+    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES)
+    if pickled:
+        return UserInputError(
+            f"{what} has pickled weights only ({', '.join(pickled[:3])}); pickles can run code when they are loaded, "
+            "so convert them to safetensors first",
+            code="pickled_weights",
+        )
+    return UserInputError(f"{what} has no {expected}", code="unusable_model")
