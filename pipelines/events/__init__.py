@@ -8,7 +8,23 @@ away at any time without loss::
     async for event in follow(run.id, after=page[-1].seq): ...
 """
 
-from pipelines.events.lines import EventJson, EventLine, Fence, StoredEvent
+from pipelines.events.feed import TooSlow, follow, follow_batches
+from pipelines.events.lines import LEVELS, EventJson, EventLine, Fence, StoredEvent
+from pipelines.events.read import MAX_PAGE_EVENTS, StreamState, read, stream_state
 from pipelines.events.write import append
 
-__all__ = ["EventJson", "EventLine", "Fence", "StoredEvent", "append"]
+__all__ = [
+    "LEVELS",
+    "MAX_PAGE_EVENTS",
+    "EventJson",
+    "EventLine",
+    "Fence",
+    "StoredEvent",
+    "StreamState",
+    "TooSlow",
+    "append",
+    "follow",
+    "follow_batches",
+    "read",
+    "stream_state",
+]
