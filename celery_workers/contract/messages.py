@@ -3,20 +3,63 @@
 Framing: a 4-byte big-endian length, then that many bytes of UTF-8 JSON. At most ``MAX_FRAME_BYTES``. The supervisor
 sends one ``request``, then any number of ``cancel``, ``shutdown`` and ``stored``; the child sends ``ready``, then logs,
 metrics, progress and checkpoints, then exactly one ``result`` or ``failure``. End of file means that the other is gone.
+
+Text and JSON are made storable where a message is made: PostgreSQL has no NUL in text, UTF-8 no lone surrogates, JSON no
+NaN or infinities, which become ``"nan"``, ``"inf"`` and ``"-inf"`` so that they are not lost.
 """
 
 from __future__ import annotations
 
+import math
 import socket
 import struct
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from celery_workers.contract.errors import ErrorKind
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
+
+
+def clean_text(value: object) -> object:
+    """Replace what PostgreSQL or UTF-8 cannot hold by U+FFFD; other types pass through."""
+    if not isinstance(value, str):
+        return value
+    return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def finite_or_text(value: object) -> object:
+    """Return ``"nan"``, ``"inf"`` or ``"-inf"`` for a float that JSON cannot hold, else ``value``."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(float(value))
+    return value
+
+
+def plain_json(value: object) -> object:
+    """Return ``value`` as JSON can hold it: cleaned text, non-finite floats as text, what is no JSON as its ``str``.
+
+    Numbers of other libraries (numpy, torch scalars) become Python's through their ``item()``.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int(value)  # an IntEnum as well
+    if isinstance(value, float):
+        return finite_or_text(float(value))
+    if isinstance(value, Mapping):
+        return {str(clean_text(str(key))): plain_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain_json(item) for item in value]
+    scalar = getattr(value, "item", None) if getattr(value, "ndim", None) == 0 else None
+    return plain_json(scalar()) if callable(scalar) else clean_text(str(value))
+
+
+Text = Annotated[str, BeforeValidator(clean_text)]
+JsonData = Annotated[dict[str, object], BeforeValidator(plain_json)]
+Number = Annotated[float | str, BeforeValidator(finite_or_text)]
 
 
 class Message(BaseModel):
@@ -28,7 +71,7 @@ class PortValue(Message):
 
     kind: str
     path: str
-    metadata: dict[str, object] = Field(default_factory=dict)
+    metadata: JsonData = Field(default_factory=dict)
     sha256: str = ""
 
 
@@ -80,21 +123,21 @@ class Ready(Message):
 class Log(Message):
     type: Literal["log"] = "log"
     level: str
-    message: str
+    message: Text
     timestamp: float
     """Seconds since the epoch, UTC."""
-    data: dict[str, object] = Field(default_factory=dict)
+    data: JsonData = Field(default_factory=dict)
 
 
 class Metric(Message):
     type: Literal["metric"] = "metric"
-    message: str
+    message: Text
     timestamp: float
     step: int
     epoch: float | None = None
-    loss: float | str | None = None
-    """A number, or ``"nan"``, ``"inf"``, ``"-inf"``: JSON has none of these, and they must not be lost."""
-    data: dict[str, float | str] = Field(default_factory=dict)
+    loss: Number | None = None
+    """A number, or ``"nan"``, ``"inf"``, ``"-inf"``."""
+    data: dict[str, Number] = Field(default_factory=dict)
 
 
 class Progress(Message):
@@ -118,15 +161,19 @@ class Result(Message):
 
 
 class Failure(Message):
-    """The attempt ended without outputs. ``error_kind`` is null after a cancel or shutdown."""
+    """The attempt ended without outputs.
+
+    ``error_kind`` is null when it stopped because it was told to: ``code`` is then ``canceled`` (the user's wish) or
+    ``shutdown`` (the worker is going away, and the node must go on elsewhere).
+    """
 
     type: Literal["failure"] = "failure"
     error_kind: ErrorKind | None
     code: str
-    message: str
+    message: Text
     field: str | None = None
-    traceback: str = ""
-    evidence: dict[str, object] = Field(default_factory=dict)
+    traceback: Text = ""
+    evidence: JsonData = Field(default_factory=dict)
 
 
 ToChild = Annotated[Request | Cancel | Shutdown | Stored, Field(discriminator="type")]
@@ -135,38 +182,81 @@ to_child: TypeAdapter[ToChild] = TypeAdapter(ToChild)
 from_child: TypeAdapter[FromChild] = TypeAdapter(FromChild)
 
 
+def encode(message: Message) -> bytes:
+    """Return ``message`` as one frame.
+
+    Raises: ValueError: it is longer than ``MAX_FRAME_BYTES``.
+    """
+    payload = message.model_dump_json().encode()
+    if len(payload) > MAX_FRAME_BYTES:
+        raise ValueError(f"a message must be at most {MAX_FRAME_BYTES} bytes, got {len(payload)}")
+    return _LENGTH.pack(len(payload)) + payload
+
+
 def send(connection: socket.socket, message: Message) -> None:
     """Write one framed message.
 
     Raises: ValueError: it is longer than ``MAX_FRAME_BYTES``. OSError: the other side is gone.
     """
-    payload = message.model_dump_json().encode()
-    if len(payload) > MAX_FRAME_BYTES:
-        raise ValueError(f"a message must be at most {MAX_FRAME_BYTES} bytes, got {len(payload)}")
-    connection.sendall(_LENGTH.pack(len(payload)) + payload)
+    connection.sendall(encode(message))
 
 
 def receive(connection: socket.socket) -> bytes | None:
-    """Read one framed payload; None at a clean end of file.
+    """Read one framed payload, waiting for it; None at a clean end of file.
 
     Raises: ConnectionError: the stream ended inside a frame. ValueError: the frame is too long.
     """
-    header = _read_exactly(connection, _LENGTH.size, allow_end=True)
-    if header is None:
-        return None
-    (length,) = _LENGTH.unpack(header)
-    if length > MAX_FRAME_BYTES:
-        raise ValueError(f"a frame must be at most {MAX_FRAME_BYTES} bytes, got {length}")
-    return _read_exactly(connection, length, allow_end=False)
-
-
-def _read_exactly(connection: socket.socket, count: int, *, allow_end: bool) -> bytes | None:
-    parts = bytearray()
-    while len(parts) < count:
-        chunk = connection.recv(count - len(parts))
+    decoder = FrameDecoder()
+    while (payload := decoder.next_frame()) is None:
+        chunk = connection.recv(decoder.missing_bytes)
         if not chunk:
-            if allow_end and not parts:
-                return None
-            raise ConnectionError(f"the stream ended after {len(parts)} of {count} bytes of a frame")
-        parts += chunk
-    return bytes(parts)
+            decoder.check_complete()
+            return None
+        decoder.feed(chunk)
+    return payload
+
+
+class FrameDecoder:
+    """Cuts a byte stream that arrives in pieces into frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, chunk: bytes) -> None:
+        """Add bytes as they came."""
+        self._buffer += chunk
+
+    @property
+    def missing_bytes(self) -> int:
+        """How many more bytes the header or frame at hand needs, at least 1.
+
+        Raises: ValueError: the frame is too long.
+        """
+        if len(self._buffer) < _LENGTH.size:
+            return _LENGTH.size - len(self._buffer)
+        return max(1, _LENGTH.size + self._length() - len(self._buffer))
+
+    def next_frame(self) -> bytes | None:
+        """Take the next complete payload; None if more bytes are needed.
+
+        Raises: ValueError: the frame is too long.
+        """
+        if len(self._buffer) < _LENGTH.size:
+            return None
+        end = _LENGTH.size + self._length()
+        if len(self._buffer) < end:
+            return None
+        payload = bytes(self._buffer[_LENGTH.size : end])
+        del self._buffer[:end]
+        return payload
+
+    def check_complete(self) -> None:
+        """Raise ConnectionError if the stream ended inside a frame."""
+        if self._buffer:
+            raise ConnectionError(f"the stream ended inside a frame, after {len(self._buffer)} bytes")
+
+    def _length(self) -> int:
+        (length,) = _LENGTH.unpack_from(self._buffer)
+        if length > MAX_FRAME_BYTES:
+            raise ValueError(f"a frame must be at most {MAX_FRAME_BYTES} bytes, got {length}")
+        return int(length)
