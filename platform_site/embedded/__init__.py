@@ -1,1 +1,1 @@
-"""PostgreSQL and Valkey from their wheels, for whoever has neither. Imports no Django."""
+"""PostgreSQL and Valkey from their wheels, for whoever has neither, and the processes around them. Imports no Django."""
