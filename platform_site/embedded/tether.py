@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes  # imported before privileges go: the other user may not be able to read Python's library
 import os
+import shutil
 import signal
 import sys
 import time
@@ -26,8 +27,9 @@ def tethered(
     command: Sequence[str], *, death_signal: signal.Signals, uid: int | None = None, gid: int | None = None
 ) -> list[str]:
     """Return the command line that runs ``command`` tethered to the calling process."""
+    program = shutil.which(command[0]) or command[0]
     wrapper = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(death_signal))]
-    return [*wrapper, str(-1 if uid is None else uid), str(-1 if gid is None else gid), *command]
+    return [*wrapper, str(-1 if uid is None else uid), str(-1 if gid is None else gid), program, *command[1:]]
 
 
 def _ask_kernel(death_signal: int) -> None:
@@ -71,7 +73,7 @@ def main(arguments: Sequence[str]) -> None:
     if os.getppid() != parent:  # it died before the knot was tied
         sys.exit("tether: the parent process is gone")
     try:
-        os.execvp(command[0], command)  # noqa: S606 - that is its purpose
+        os.execv(command[0], command)  # noqa: S606 - that is its purpose
     except OSError as error:
         sys.exit(f"tether: cannot run {command[0]}: {error.strerror}")
 
