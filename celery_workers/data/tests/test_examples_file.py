@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery_workers.contract import BugError
@@ -14,6 +14,7 @@ from celery_workers.data.examples_file import FILE_NAME, IGNORED_LABEL, Examples
 ROWS = st.lists(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=9), max_size=30)
 
 
+@settings(deadline=None)
 @given(rows=ROWS)
 def test_read_rows_equal_written_rows(rows: list[list[int]], tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("examples")
