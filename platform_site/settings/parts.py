@@ -63,5 +63,6 @@ def storages(environment: Environment) -> dict[str, dict[str, object]]:
         "addressing_style": "path",
         "file_overwrite": True,
         "default_acl": None,
+        "max_memory_size": 16 * 1024 * 1024,  # larger objects are read by way of a temporary file
     }
     return {"default": {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}, "staticfiles": static}
