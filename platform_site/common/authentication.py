@@ -1,0 +1,60 @@
+"""Who sends a request: a browser session, or a script with a token."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.utils import timezone
+from rest_framework import authentication, exceptions
+from rest_framework.request import Request
+
+from platform_site.models import ApiToken, User
+
+USE_RECORDED_EVERY = timedelta(minutes=1)
+
+
+def find_token(key: str) -> ApiToken | None:
+    """Return the usable token of ``key`` with its owner, and record its use at most once a minute."""
+    token = ApiToken.objects.usable().select_related("owner").filter(digest=ApiToken.digest_of(key)).first()
+    if token is None or not token.owner.is_active:
+        return None
+    now = timezone.now()
+    if token.last_used_at is None or token.last_used_at < now - USE_RECORDED_EVERY:
+        ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)
+    return token
+
+
+class ApiTokenAuthentication(authentication.BaseAuthentication):
+    """``Authorization: Token <key>``. Sets ``request.auth`` to the token, whose scopes the permissions read."""
+
+    keyword = "Token"
+
+    def authenticate(self, request: Request) -> tuple[User, ApiToken] | None:
+        """Return the token's owner and the token; None where the header is absent or of another kind.
+
+        Raises: AuthenticationFailed: the key is malformed, unknown, expired or revoked.
+        """
+        keyword, _, key = authentication.get_authorization_header(request).decode("latin-1").partition(" ")
+        if keyword.lower() != self.keyword.lower():
+            return None
+        key = key.strip()
+        if not key or " " in key:
+            raise exceptions.AuthenticationFailed("The header must read: Authorization: Token <key>.")
+        token = find_token(key)
+        if token is None:
+            raise exceptions.AuthenticationFailed("The token is unknown, expired or revoked.")
+        return token.owner, token
+
+    def authenticate_header(self, request: Request) -> str:  # noqa: ARG002 (the framework's signature)
+        """Return the challenge that goes with a 401."""
+        return f'{self.keyword} realm="api"'
+
+
+class SessionAuthentication(authentication.SessionAuthentication):
+    """The browser's session; unsafe methods need the CSRF token."""
+
+
+class PasswordAuthentication(authentication.BasicAuthentication):
+    """Name and password, for the one endpoint that makes tokens."""
+
+    www_authenticate_realm = "api"
