@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Self
+from uuid import UUID
 
 from django.conf import settings
 from django.core.validators import RegexValidator
@@ -105,6 +106,17 @@ class RunQuerySet(ScopedQuerySet):
     def active(self) -> Self:
         """Return runs that have not ended."""
         return self.exclude(status__in=TERMINAL)
+
+    def referred_to_as(self, reference: str) -> Self:
+        """Return the run whose id is ``reference`` or, where there is none, that was given it as client_run_id.
+
+        Scope it by ``visible_to`` first: two owners may use the same client_run_id.
+        """
+        try:
+            by_id = self.filter(pk=UUID(reference))
+        except ValueError:
+            return self.filter(client_run_id=reference)
+        return by_id if by_id.exists() else self.filter(client_run_id=reference)
 
 
 class Run(StatusModel):
