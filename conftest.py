@@ -42,6 +42,7 @@ def _start_session() -> ServicesInUse | None:
     number = int(worker.removeprefix("gw")) + 1 if worker else 0
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "platform_site.settings.test",
+        "TRUETUNE_ENV_FILE": os.devnull,
         "VAR_DIR": str(folder / (worker or "main")),
         "REDIS_URL": f"{os.environ['REDIS_URL'].rpartition('/')[0]}/{number % 16}",
         "SECRET_KEY": "only-for-tests-0123456789-0123456789-0123456789",

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic.functional_validators import BeforeValidator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
+ENV_FILE = os.environ.get("TRUETUNE_ENV_FILE", str(ROOT / ".env"))  # tests point it at nothing
 
 
 def _split(value: object) -> object:
@@ -27,7 +28,7 @@ Names = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 class Environment(BaseSettings):
     """Every variable that the platform reads. Empty text counts as not set."""
 
-    model_config = SettingsConfigDict(env_file=ROOT / ".env", env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True)
 
     api_host: str = Field("127.0.0.1", description="Address that the web server listens on.")
     api_port: int = Field(8000, ge=1, le=65535, description="Port of the web server.")

@@ -16,8 +16,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from platform_site.embedded.state import EmbeddedError, EmbeddedUrls, read_state
+
+if TYPE_CHECKING:
+    from platform_site.embedded.locks import FileLock
 
 # Commands that neither read nor write a database.
 WITHOUT_SERVICES = frozenset(
@@ -139,6 +143,22 @@ def available_for(arguments: Sequence[str]) -> Iterator[ServicesInUse | None]:
         yield services
     finally:
         services.leave()
+
+
+def share_for_children(var_dir: Path) -> FileLock | None:
+    """Return one more share in the services that this process uses, for its children to inherit; None without any.
+
+    With its ``descriptor`` passed on, the services stay up until the last child has ended, whatever becomes of us.
+    """
+    from platform_site.embedded.keeper import USERS_LOCK
+    from platform_site.embedded.locks import FileLock
+
+    urls = read_state(var_dir).urls
+    if os.environ.get("DATABASE_URL") != urls.database_url and os.environ.get("REDIS_URL") != urls.redis_url:
+        return None
+    users = FileLock(var_dir / USERS_LOCK)
+    users.share()
+    return users
 
 
 def publish(urls: EmbeddedUrls, names: Sequence[str]) -> None:
