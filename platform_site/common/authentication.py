@@ -7,6 +7,8 @@ from datetime import timedelta
 from django.utils import timezone
 from rest_framework import authentication, exceptions
 from rest_framework.request import Request
+from rest_framework.throttling import SimpleRateThrottle
+from rest_framework.views import APIView
 
 from platform_site.models import ApiToken, User
 
@@ -54,7 +56,30 @@ class SessionAuthentication(authentication.SessionAuthentication):
     """The browser's session; unsafe methods need the CSRF token."""
 
 
+class PasswordThrottle(SimpleRateThrottle):
+    """Few tries of a name and password from one address, right or wrong."""
+
+    rate = "20/min"
+    scope = "password"
+
+    def get_cache_key(self, request: Request, view: APIView | None) -> str:  # noqa: ARG002 (the framework's signature)
+        """Count by address."""
+        return self.cache_format % {"scope": self.scope, "ident": self.get_ident(request)}
+
+
 class PasswordAuthentication(authentication.BasicAuthentication):
     """Name and password, for the one endpoint that makes tokens."""
 
     www_authenticate_realm = "api"
+
+    def authenticate(self, request: Request) -> tuple[User, None] | None:
+        """Check the password, unless too many were tried.
+
+        Raises: AuthenticationFailed: it is wrong. Throttled: too many tries.
+        """
+        keyword = authentication.get_authorization_header(request).partition(b" ")[0]
+        if keyword.lower() == b"basic":
+            throttle = PasswordThrottle()
+            if not throttle.allow_request(request, None):
+                raise exceptions.Throttled(throttle.wait())
+        return super().authenticate(request)
