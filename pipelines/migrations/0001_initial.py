@@ -32,6 +32,7 @@ class Migration(migrations.Migration):
                 ('agent', models.CharField(help_text='Class name of the agent.', max_length=100)),
                 ('queue', models.CharField(max_length=20)),
                 ('attempt', models.PositiveIntegerField(default=1)),
+                ('tries', models.PositiveIntegerField(default=1, help_text='Attempts that count against the limit, this one included; a retry by hand starts again at 1.')),
                 ('config', models.JSONField(default=dict, help_text='Complete config, defaults filled in.')),
                 ('references', models.JSONField(default=dict, help_text='What config references resolved to: {"<reference>": {"digest": …, "source": …}}.')),
                 ('cached', models.BooleanField(default=False)),

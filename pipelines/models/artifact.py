@@ -34,7 +34,9 @@ class Artifact(UUIDModel):
     sha256 = models.CharField(max_length=64, db_index=True)
     size_bytes = models.BigIntegerField()
     is_folder = models.BooleanField(default=False)
-    manifest = models.JSONField(default=list, help_text='Files of a folder: [{"path", "sha256", "size_bytes"}], sorted by path.')
+    manifest = models.JSONField(
+        default=list, help_text='Files of a folder: [{"path", "sha256", "size_bytes"}], sorted by path.'
+    )
     metadata = models.JSONField(default=dict)
     parents = models.ManyToManyField("self", symmetrical=False, related_name="children", blank=True)
 

@@ -31,11 +31,7 @@ class Event(models.Model):
     data = models.JSONField(default=dict)
 
     class Meta:
-        indexes = [
-            models.Index(
-                fields=["run", "node", "step"], condition=models.Q(type="metric"), name="event_metrics"
-            )
-        ]
+        indexes = [models.Index(fields=["run", "node", "step"], condition=models.Q(type="metric"), name="event_metrics")]
 
     def __str__(self) -> str:
         return f"{self.run_id} {self.seq} {self.message[:60]}"

@@ -9,6 +9,7 @@ from uuid import UUID
 from django.conf import settings
 from django.core.validators import RegexValidator
 from django.db import models
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from pipelines.models.pipeline import PipelineVersion
@@ -34,7 +35,15 @@ TERMINAL = (Status.SUCCEEDED, Status.FAILED, Status.SKIPPED, Status.CANCELED)
 LEASED = (Status.RUNNING, Status.CANCELING)
 
 TRANSITIONS: dict[str, tuple[str, ...]] = {
-    Status.PENDING: (Status.QUEUED, Status.RUNNING, Status.SUCCEEDED, Status.SKIPPED, Status.CANCELED, Status.FAILED),
+    Status.PENDING: (
+        Status.QUEUED,
+        Status.RUNNING,
+        Status.SUCCEEDED,
+        Status.SKIPPED,
+        Status.CANCELING,
+        Status.CANCELED,
+        Status.FAILED,
+    ),
     Status.QUEUED: (Status.RUNNING, Status.CANCELED, Status.CANCELING, Status.FAILED, Status.SKIPPED, Status.SUCCEEDED),
     Status.RUNNING: (Status.SUCCEEDED, Status.FAILED, Status.CANCELING, Status.CANCELED, Status.QUEUED),
     Status.CANCELING: (Status.CANCELED, Status.SUCCEEDED, Status.FAILED),
@@ -163,7 +172,7 @@ class NodeRunQuerySet(ScopedQuerySet):
 
     def with_expired_lease(self) -> Self:
         """Return attempts whose worker has not renewed its lease in time."""
-        return self.leased().filter(lease_expires_at__lt=timezone.now())
+        return self.leased().filter(lease_expires_at__lt=Now())  # the database's clock, as for the renewals
 
     def fenced(self, *, node_run_id: object, attempt: int, worker: str) -> Self:
         """Return the attempt if ``worker`` still holds it: every write of an attempt goes through this."""
@@ -178,6 +187,9 @@ class NodeRun(StatusModel):
     agent = models.CharField(max_length=100, help_text="Class name of the agent.")
     queue = models.CharField(max_length=20)
     attempt = models.PositiveIntegerField(default=1)
+    tries = models.PositiveIntegerField(
+        default=1, help_text="Attempts that count against the limit, this one included; a retry by hand starts again at 1."
+    )
     config = models.JSONField(default=dict, help_text="Complete config, defaults filled in.")
     references = models.JSONField(
         default=dict, help_text='What config references resolved to: {"<reference>": {"digest": …, "source": …}}.'

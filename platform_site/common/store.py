@@ -112,7 +112,7 @@ def fetch(uri: str, *, manifest: Sequence[ManifestEntry], is_folder: bool, sha25
             target.parent.mkdir(parents=True, exist_ok=True)
             _get(f"{uri}/{entry['path']}", entry["sha256"], target)
     except BaseException:
-        _remove_tree(destination)
+        remove_tree(destination)
         raise
     return destination
 
@@ -133,7 +133,7 @@ def remove_stored(uri: str, *, manifest: Sequence[ManifestEntry], is_folder: boo
         with _translated(name):
             default_storage.delete(name)
     if is_folder and isinstance(default_storage, FileSystemStorage):
-        _remove_tree(Path(default_storage.path(uri)))
+        remove_tree(Path(default_storage.path(uri)))
 
 
 def describe_folder(path: Path) -> list[ManifestEntry]:
@@ -235,7 +235,8 @@ def _relative(path: str) -> str:
     return path
 
 
-def _remove_tree(path: Path) -> None:
+def remove_tree(path: Path) -> None:
+    """Remove a file or a folder with everything in it, as far as possible."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -1,0 +1,93 @@
+"""Models of the Hugging Face Hub: pinned to a commit, safetensors only, remote code never."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from django.conf import settings
+
+from celery_workers.contract.errors import InfrastructureError, UserInputError
+from pipelines.references.resolution import Resolution, UnresolvedReference
+
+FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja", "LICENSE*", "README.md"]
+TIMEOUT_SECONDS = 10.0
+
+
+def resolve_hub(value: str) -> Resolution:
+    """Find ``owner/name`` or ``owner/name@revision`` and pin it to a commit; without network, to the one downloaded before.
+
+    Raises: UnresolvedReference: unknown, gated, without safetensors, or unreachable and never downloaded.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    repository, _, revision = value.partition("@")
+    if constants.HF_HUB_OFFLINE:
+        return _downloaded(value, repository, revision, reason="the server works offline (HF_HUB_OFFLINE)")
+    try:
+        api = HfApi(token=settings.ENV.hf_token or False)
+        found = api.model_info(repository, revision=revision or None, timeout=TIMEOUT_SECONDS)
+    except GatedRepoError as error:
+        raise UnresolvedReference(f"{value} is gated: accept its terms on the Hub and set HF_TOKEN") from error
+    except RevisionNotFoundError as error:
+        raise UnresolvedReference(f"{repository} has no revision {revision!r}") from error
+    except RepositoryNotFoundError as error:
+        raise UnresolvedReference(
+            f"the Hub has no model {repository!r}, or it is private and HF_TOKEN may not see it"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        return _downloaded(value, repository, revision, reason=f"the Hub cannot be reached ({type(error).__name__})")
+    names = {item.rfilename for item in found.siblings or []}
+    if "config.json" not in names or not any(name.endswith(".safetensors") and "/" not in name for name in names):
+        raise UnresolvedReference(f"{value} has no config.json with *.safetensors; other weights (pickle) are never loaded")
+    if not found.sha:
+        raise UnresolvedReference(f"the Hub names no commit for {value}")
+    return _pinned(repository, found.sha)
+
+
+def download(repository: str, commit: str) -> Path:
+    """Return the local folder of a commit, downloading what is not there yet.
+
+    Raises: InfrastructureError: the Hub cannot be reached. UserInputError: the Hub refuses.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        path = snapshot_download(
+            repository,
+            revision=commit,
+            cache_dir=_cache(),
+            token=settings.ENV.hf_token or False,
+            allow_patterns=FILES,
+            etag_timeout=TIMEOUT_SECONDS,
+        )
+    except (GatedRepoError, RepositoryNotFoundError) as error:
+        raise UserInputError(f"the Hub refuses {repository}: {type(error).__name__}", code="model_refused") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise InfrastructureError(f"{repository} cannot be downloaded: {error}", code="hub_unavailable") from error
+    return Path(path)
+
+
+def _downloaded(value: str, repository: str, revision: str, *, reason: str) -> Resolution:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        path = snapshot_download(repository, revision=revision or None, cache_dir=_cache(), local_files_only=True)
+    except (LocalEntryNotFoundError, OSError) as error:
+        message = f"{value} is not on this server, and {reason}; use bundled:smollm2-135m-instruct or local:<name> instead"
+        raise UnresolvedReference(message, code="hub_unavailable") from error
+    return _pinned(repository, Path(path).name)
+
+
+def _pinned(repository: str, commit: str) -> Resolution:
+    return Resolution(
+        kind="base_model",
+        digest=f"hub:{repository}@{commit}",
+        source={"type": "hub", "repository": repository, "revision": commit},
+    )
+
+
+def _cache() -> Path:
+    return Path(settings.VAR_DIR) / "models" / "hub"
