@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from celery_workers.data.dedup import DuplicateFinder, content_key
+
+CONTENTS = st.lists(st.fixed_dictionaries({"prompt": st.sampled_from("abc"), "completion": st.sampled_from("xy")}))
+
+
+@given(contents=CONTENTS)
+def test_pairs_name_each_repetition_and_the_first_row_of_its_content(contents: list[dict[str, str]]) -> None:
+    finder = DuplicateFinder()
+    expected, first = [], {}
+    for number, values in enumerate(contents, 10):
+        finder.add(number, values)
+        if (before := first.setdefault(tuple(sorted(values.items())), number)) != number:
+            expected.append((number, before))
+
+    assert list(finder.pairs()) == expected
+
+
+@given(contents=CONTENTS)
+def test_deduplication_is_idempotent(contents: list[dict[str, str]]) -> None:
+    once = list({content_key(values): values for values in contents}.values())
+    twice = list({content_key(values): values for values in once}.values())
+
+    assert once == twice
+
+
+def test_fields_do_not_run_into_each_other() -> None:
+    assert content_key({"prompt": "ab", "completion": "c"}) != content_key({"prompt": "a", "completion": "bc"})
+    assert content_key({"prompt": "a", "completion": "b"}) != content_key({"prompt": "b", "completion": "a"})
+
+
+def test_an_absent_field_equals_an_empty_one() -> None:
+    assert content_key({"instruction": "a", "output": "b", "input": ""}) == content_key({"output": "b", "instruction": "a"})
