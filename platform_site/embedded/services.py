@@ -45,6 +45,7 @@ class ServicesInUse:
         self.var_dir = var_dir.resolve()
         self._keeper_path = self.var_dir / KEEPER_LOCK
         self._users = FileLock(self.var_dir / USERS_LOCK)
+        self._keeper: subprocess.Popen[str] | None = None  # where it is our child
         starting = FileLock(self.var_dir / "embedded/start.lock")
         starting.take()
         try:
@@ -85,6 +86,11 @@ class ServicesInUse:
             keeper = FileLock(self._keeper_path)
             keeper.share()
             keeper.release()
+        if self._keeper:
+            if is_last:
+                self._keeper.wait()
+            else:
+                self._keeper.returncode = 0  # it outlives us: Popen need not warn
 
     def _is_kept(self) -> bool:
         from platform_site.embedded.locks import FileLock
@@ -108,7 +114,7 @@ class ServicesInUse:
         with keeper.stdout:
             answer = keeper.stdout.read()  # until the keeper closes its end
         if answer.startswith("ready"):
-            keeper.returncode = 0  # it outlives us: nobody waits for it, and Popen need not warn
+            self._keeper = keeper
             return
         keeper.wait()
         reason = answer.removeprefix("error ").strip()
