@@ -31,7 +31,7 @@ READ_COUNT = 500
 Batch = Sequence[StoredEvent]
 
 
-class TooSlow(Exception):  # noqa: N818 (told to a viewer; nothing is broken)
+class TooSlow(Exception):
     """The viewer took its events too slowly; it can come again from ``last_seq`` without loss."""
 
     def __init__(self, last_seq: int) -> None:

@@ -78,9 +78,14 @@ def test_a_resend_adds_nothing():
 
 def test_a_rolled_back_transaction_leaves_no_line_and_no_number():
     run = RunFactory()
-    with pytest.raises(RuntimeError, match="later failure"), transaction.atomic():
-        append(run.id, lines(2))
-        raise RuntimeError("later failure")
+
+    def append_and_fail() -> None:
+        with transaction.atomic():
+            append(run.id, lines(2))
+            raise RuntimeError("later failure")
+
+    with pytest.raises(RuntimeError, match="later failure"):
+        append_and_fail()
 
     append(run.id, lines(1, "after"))
 
