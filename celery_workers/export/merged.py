@@ -1,0 +1,39 @@
+"""Export full weights: the adapter folded into its base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from celery_workers.modeling.precision import Precision, torch_dtype
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def fold_adapter(model: PeftModel) -> PreTrainedModel:
+    """Return the base with the adapter added to its weights: W + scale * B A, in the type of W. ``model`` is used up.
+
+    Fold in float32: in bfloat16 the update is rounded away where it is small beside W.
+
+    Source: Hu et al. 2021, arXiv:2106.09685, section 4.1.
+    """
+    return cast("PreTrainedModel", model.merge_and_unload(safe_merge=True))
+
+
+def save_full(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, *, dtype: Precision) -> None:
+    """Write weights (safetensors, in ``dtype``), config, generation config and tokenizer; plain transformers loads it.
+
+    ``model`` is converted in place. The config keeps no path of this machine.
+
+    Raises: OSError: the folder cannot be written.
+    """
+    cast("torch.nn.Module", model).to(torch_dtype(dtype))
+    model.config.dtype = torch_dtype(dtype)
+    model.config.name_or_path = ""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors writes files that only their owner can read
