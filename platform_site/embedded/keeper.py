@@ -25,7 +25,7 @@ from platform_site.embedded.locks import FileLock
 from platform_site.embedded.ports import free_port
 from platform_site.embedded.postgres import Postgres
 from platform_site.embedded.service import Service
-from platform_site.embedded.state import EmbeddedError, State, read_state, write_state
+from platform_site.embedded.state import STATE_FILE, EmbeddedError, State, read_state, write_state
 from platform_site.embedded.valkey import Valkey
 
 WATCH_SECONDS = 0.5
@@ -45,9 +45,14 @@ def plan(var_dir: Path, names: Sequence[str], *, is_durable: bool) -> tuple[Stat
     """Choose home, ports and passwords, keeping what the last start chose where it still can be."""
     account = service_account()
     state = read_state(var_dir)
-    if not state.home or not Path(state.home).is_dir():
-        state.home = str(choose_home(var_dir, account))
-    home, logs = Path(state.home), var_dir / "logs"
+    if not state.home:
+        chosen = choose_home(var_dir, account)
+        state.home = str(chosen.relative_to(var_dir) if chosen.is_relative_to(var_dir) else chosen)
+    home, logs = var_dir / state.home, var_dir / "logs"
+    if not home.is_dir():
+        raise EmbeddedError(
+            f"{home}, which holds the data, is gone: restore it, or remove {var_dir / STATE_FILE} to start empty."
+        )
     common: _Common = {"home": home, "account": account, "is_durable": is_durable}
     services: list[Service] = []
     if "postgres" in names:

@@ -26,7 +26,7 @@ class EmbeddedUrls:
 class State:
     """What one start leaves to the next: folders, ports and passwords. Empty and 0 mean not chosen yet."""
 
-    home: str = ""
+    home: str = ""  # relative to VAR_DIR, or absolute
     postgres_port: int = 0
     postgres_password: str = ""
     valkey_port: int = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from platform_site.embedded.state import embedded_urls
 from platform_site.env import ROOT, read_environment
 from platform_site.settings.parts import database_from_url, kept_secret, storages
@@ -84,7 +86,8 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 
 STATIC_URL = "/static/"
-STATIC_ROOT = VAR_DIR / "static"
+STATIC_ROOT: Path | None = None  # served from where the files lie; production collects and hashes them
+STATICFILES_DIRS = [("ui", BASE_DIR / "frontend" / "src" / "ui")]
 STORAGES = storages(ENV)
 WHITENOISE_USE_FINDERS = True
 DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 1024 * 1024

@@ -20,7 +20,7 @@ import pytest
 import redis
 
 from platform_site.embedded.services import ServicesInUse, available_for
-from platform_site.embedded.state import STATE_FILE, EmbeddedError, embedded_urls, read_state
+from platform_site.embedded.state import STATE_FILE, EmbeddedError, State, embedded_urls, read_state, write_state
 
 NAMES = ["postgres", "valkey"]
 USER_THAT_DIES = """
@@ -151,7 +151,7 @@ def test_remembered_port_that_is_taken_is_replaced(var_dir: Path):
 
 def test_stale_pid_of_another_program_does_not_hinder_the_start(var_dir: Path):
     ServicesInUse(var_dir, ["postgres"], is_durable=False).leave()
-    folder = Path(read_state(var_dir).home) / "postgres"
+    folder = var_dir / read_state(var_dir).home / "postgres"
     (folder / "postmaster.pid").write_text(f"{os.getpid()}\n{folder}\n0\n1\n\n\n\nready\n")
     services = ServicesInUse(var_dir, ["postgres"], is_durable=False)
     with psycopg.connect(services.urls.database_url) as connection:
@@ -194,6 +194,25 @@ def test_lost_password_is_named_before_anything_is_touched(var_dir: Path):
     with pytest.raises(EmbeddedError, match=r"password of .*postgres is lost"):
         ServicesInUse(var_dir, ["postgres"], is_durable=False)
     assert (var_dir / "embedded/postgres/PG_VERSION").exists()
+
+
+def test_lost_data_folder_is_named_rather_than_replaced(var_dir: Path):
+    (var_dir / "embedded").mkdir()
+    write_state(var_dir, State(home=str(var_dir / "elsewhere")))
+    with pytest.raises(EmbeddedError, match="elsewhere, which holds the data, is gone"):
+        ServicesInUse(var_dir, ["valkey"])
+
+
+def test_moved_var_dir_keeps_its_data(var_dir: Path):
+    services = ServicesInUse(var_dir / "old", ["valkey"])
+    with redis.Redis.from_url(services.urls.redis_url) as client:
+        client.set("kept", "42")
+    services.leave()
+    (var_dir / "old").rename(var_dir / "new")
+    services = ServicesInUse(var_dir / "new", ["valkey"])
+    with redis.Redis.from_url(services.urls.redis_url) as client:
+        assert client.get("kept") == b"42"
+    services.leave()
 
 
 @pytest.mark.parametrize("arguments", [["manage.py"], ["manage.py", "help"], ["manage.py", "migrate", "--help"]])
