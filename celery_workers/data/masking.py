@@ -1,0 +1,61 @@
+"""Labels: which tokens are trained on.
+
+Trained are the answers, each up to and including its end-of-turn token; what a template writes behind that (a line end)
+is not. A row whose labels would teach something else is refused with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+
+from celery_workers.data.examples_file import IGNORED_LABEL
+from celery_workers.data.templates import RowRefused
+
+Span = tuple[int, int]
+
+
+def make_labels(
+    input_ids: Sequence[int],
+    answers: Sequence[Span],
+    *,
+    end_of_turn_ids: AbstractSet[int],
+    is_blank: Callable[[tuple[int, ...]], bool],
+) -> list[int]:
+    """Return labels (L,) for ``input_ids`` (L,): the ids themselves within ``answers`` (token ranges), else
+    ``IGNORED_LABEL``. The first token has nothing before it to be predicted from, so it is never trained.
+
+    ``is_blank`` says whether ids decode to nothing but white space.
+
+    Raises: RowRefused: an answer has lost its end-of-turn token, or no token is left to train on.
+    """
+    labels = [IGNORED_LABEL] * len(input_ids)
+    for start, end in answers:
+        stop = _end_of_turn(input_ids, start, end, end_of_turn_ids)
+        if stop is None or not is_blank(tuple(input_ids[stop:end])):
+            raise RowRefused(
+                "lost_end_of_turn", "an answer does not end with an end-of-turn token, so the model would never stop"
+            )
+        labels[start:stop] = input_ids[start:stop]
+    if labels:
+        labels[0] = IGNORED_LABEL
+    if all(label == IGNORED_LABEL for label in labels):
+        raise RowRefused("no_supervised_token", "no token of the row would be trained on")
+    return labels
+
+
+def check_beginning(input_ids: Sequence[int], bos_id: int | None) -> None:
+    """Refuse a row that begins with two beginning-of-text tokens: the model never saw that.
+
+    Raises: RowRefused.
+    """
+    if bos_id is not None and list(input_ids[:2]) == [bos_id, bos_id]:
+        raise RowRefused("double_bos", "the row begins with two beginning-of-text tokens; remove the one in the text")
+
+
+def _end_of_turn(input_ids: Sequence[int], start: int, end: int, end_of_turn_ids: AbstractSet[int]) -> int | None:
+    """Return the position behind the last end-of-turn token of an answer."""
+    for position in range(end - 1, start - 1, -1):
+        if input_ids[position] in end_of_turn_ids:
+            return position + 1
+    return None

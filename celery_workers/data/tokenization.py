@@ -1,0 +1,156 @@
+"""From rendered text to token ids and labels, in batches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from celery_workers.contract.errors import UserInputError
+from celery_workers.data.masking import Span, check_beginning, make_labels
+from celery_workers.data.templates import Rendered, RowRefused
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_END_OF_TURN_NAMES = (
+    "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|eot|>", "<end_of_turn>", "<turn|>", "<|end|>", "<|END_OF_TURN_TOKEN|>",
+    "<|return|>", "<|user_end|>", "<|endofturn|>",
+)  # fmt: skip
+"""Tokens by which known chat templates end a turn, beside the end-of-text tokens that the model itself names."""
+
+_NO_LIMIT = 10**9
+"""Tokenizers without a limit of their own say a huge number."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """``input_ids`` (L,) and ``labels`` (L,), ``IGNORED_LABEL`` where not trained on."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+class Encoder:
+    """Tokenize rendered rows as the model will see them when it answers.
+
+    An answer starts where the prompt ends, so prompt and answer are tokenized apart, as they are at inference; this is
+    compared with the tokens of the whole text, and a row for which neither is certain is refused.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, folder: Path, *, adds_special_tokens: bool) -> None:
+        self._tokenizer = tokenizer
+        self.prefix_ids = _prefix_ids(tokenizer) if adds_special_tokens else []
+        self.end_of_turn_ids = end_of_turn_ids(tokenizer, folder)
+        self.split_at_answer = 0
+        """Rows in which the whole text would have joined prompt and answer in one token."""
+        self._is_blank = lru_cache(maxsize=4096)(lambda ids: not tokenizer.decode(ids).strip())
+
+    def encode(self, rows: Sequence[Rendered]) -> list[TokenRow | RowRefused]:
+        """Return the tokens of each row, or why it is refused."""
+        cuts = [_cuts(row) for row in rows]
+        pieces = [[row.text[start:end] for start, end in pairwise(cut)] for row, cut in zip(rows, cuts, strict=True)]
+        whole = self._ids([row.text for row in rows])
+        parts = iter(self._ids(list(chain.from_iterable(pieces))))
+        results: list[TokenRow | RowRefused] = []
+        for row, cut, ids in zip(rows, cuts, whole, strict=True):
+            segments = [next(parts) for _ in range(len(cut) - 1)]
+            try:
+                results.append(self._row(row, cut, ids, segments))
+            except RowRefused as refusal:
+                results.append(refusal)
+        return results
+
+    def _row(self, row: Rendered, cuts: list[int], whole: list[int], segments: list[list[int]]) -> TokenRow:
+        ids, ends = self._align(row.text, cuts, whole, segments)
+        position_of = dict(zip(cuts, [0, *ends], strict=True))
+        shift = len(self.prefix_ids)
+        answers: list[Span] = [(position_of[start] + shift, position_of[end] + shift) for start, end in row.answers]
+        input_ids = [*self.prefix_ids, *ids]
+        check_beginning(input_ids, self._tokenizer.bos_token_id)
+        labels = make_labels(input_ids, answers, end_of_turn_ids=self.end_of_turn_ids, is_blank=self._is_blank)
+        return TokenRow(input_ids, labels)
+
+    def _align(self, text: str, cuts: list[int], whole: list[int], segments: list[list[int]]) -> tuple[list[int], list[int]]:
+        """Return the ids and the token position of each cut but the first."""
+        joined = list(chain.from_iterable(segments))
+        ends = _running_lengths(segments)
+        if joined == whole:
+            return whole, ends
+        prefixes = self._ids([text[:cut] for cut in cuts[1:]])
+        if all(whole[: len(prefix)] == prefix for prefix in prefixes):
+            return whole, [len(prefix) for prefix in prefixes]
+        if self._tokenizer.decode(joined) == self._tokenizer.decode(whole):
+            self.split_at_answer += 1
+            return joined, ends
+        raise RowRefused("unclear_boundary", "the tokenizer joins prompt and answer so that they cannot be told apart")
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        return self._tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+
+
+def end_of_turn_ids(tokenizer: PreTrainedTokenizerBase, folder: Path) -> frozenset[int]:
+    """Return the ids that end a turn: the model's end-of-text ids and the known end-of-turn tokens in its vocabulary."""
+    added = tokenizer.get_added_vocab()
+    found = {added[name] for name in _END_OF_TURN_NAMES if name in added}
+    if tokenizer.eos_token_id is not None:
+        found.add(tokenizer.eos_token_id)
+    configured = _read_json(folder / "generation_config.json").get("eos_token_id")
+    found.update(configured if isinstance(configured, list) else [configured] if isinstance(configured, int) else [])
+    return frozenset(found)
+
+
+def context_tokens(tokenizer: PreTrainedTokenizerBase, folder: Path) -> int | None:
+    """Return the most tokens that the model can attend to; None where it does not say."""
+    config = _read_json(folder / "config.json")
+    text_config = config.get("text_config")
+    nested = text_config.get("max_position_embeddings") if isinstance(text_config, dict) else None
+    limits = [config.get("max_position_embeddings"), nested, tokenizer.model_max_length]
+    known = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < _NO_LIMIT]
+    return min(known, default=None)
+
+
+def special_tokens_in(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Return the first special token whose spelling stands in ``texts``: it would be read as the token itself."""
+    tokens = [token for token in tokenizer.all_special_tokens if len(token) > 1]
+    return next((token for text in texts for token in tokens if token in text), None)
+
+
+def _prefix_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the ids that the tokenizer puts before every text, such as beginning-of-text."""
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    full = tokenizer("a", add_special_tokens=True)["input_ids"]
+    for start in range(len(full) - len(plain) + 1):
+        if full[start : start + len(plain)] == plain:
+            return full[:start]
+    message = "the tokenizer changes a text when it adds its special tokens, which is not supported"
+    raise UserInputError(message, code="unusable_tokenizer", field="base_model")
+
+
+def _cuts(row: Rendered) -> list[int]:
+    """Return the places where the text is cut: its ends and those of its answers, without repetition."""
+    return sorted({0, len(row.text), *chain.from_iterable(row.answers)})
+
+
+def _running_lengths(segments: Sequence[Sequence[int]]) -> list[int]:
+    lengths, total = [], 0
+    for segment in segments:
+        total += len(segment)
+        lengths.append(total)
+    return lengths
+
+
+def _read_json(path: Path) -> dict[str, object]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserInputError(f"the base model has a broken {path.name}: {error}", code="unusable_model") from error
+    return content if isinstance(content, dict) else {}
