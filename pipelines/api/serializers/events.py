@@ -43,12 +43,23 @@ class EventPageSerializer(serializers.Serializer):
     previous = serializers.URLField(allow_null=True, help_text="Always null: pages go forward, by number.")
 
 
+class LevelField(serializers.ChoiceField):
+    """A level in any case."""
+
+    def to_internal_value(self, data: object) -> str:
+        """Read ``data`` in capitals."""
+        return super().to_internal_value(str(data).upper())
+
+
 class HistoryQuerySerializer(serializers.Serializer):
     """Which events to show."""
 
     after = serializers.IntegerField(min_value=0, default=0, help_text="Only events with a higher number.")
+    before = serializers.IntegerField(
+        min_value=1, allow_null=True, default=None, help_text="Only events with a lower number: the last of them, in order."
+    )
     limit = serializers.IntegerField(min_value=1, max_value=MAX_PAGE_EVENTS, default=500)
-    level = serializers.ChoiceField(choices=LEVELS, default="", help_text="The least severe level to show.")
+    level = LevelField(choices=LEVELS, default="", help_text="The least severe level to show.")
     node = serializers.CharField(default="", help_text="Name of a node.")
     search = serializers.CharField(default="", help_text="A part of the message, in any case.")
 

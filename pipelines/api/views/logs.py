@@ -39,7 +39,7 @@ class LogHistoryView(APIView):
         query.is_valid(raise_exception=True)
         events = read(run.id, **query.validated_data)
         following = None
-        if len(events) == query.validated_data["limit"]:
+        if query.validated_data["before"] is None and len(events) == query.validated_data["limit"]:
             following = replace_query_param(request.build_absolute_uri(), "after", events[-1].seq)
         return Response({"results": [event.json for event in events], "next": following, "previous": None})
 
