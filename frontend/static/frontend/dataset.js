@@ -1,0 +1,31 @@
+/* One dataset: its first rows and its report, each loaded beside the page. */
+
+import { explain, request } from "./api.js";
+import { byId, h, icon } from "./dom.js";
+import { startClock } from "./live.js";
+import { render } from "./report.js";
+
+const problem = (error) => h("div", { class: "notice bad" }, icon("failed"), h("p", {}, explain(error)));
+const cellText = (value) => (typeof value === "string" ? value : value === null || value === undefined ? "–" : JSON.stringify(value, null, 1));
+
+function preview({ rows }) {
+  if (!rows.length) return h("p", { class: "loading muted" }, "The file has no rows.");
+  const columns = [...new Set(rows.flatMap(Object.keys))];
+  const head = h("tr", {}, ...columns.map((name) => h("th", { scope: "col" }, name)));
+  const body = rows.map((row) => h("tr", {}, ...columns.map((name) => h("td", {}, h("div", {}, cellText(row[name]))))));
+  return h("div", { class: "scroll-x", tabindex: "0", role: "region", "aria-label": "First rows" }, h("table", {}, h("thead", {}, head), h("tbody", {}, ...body)));
+}
+
+async function show(id, build) {
+  const box = byId(id);
+  if (!box) return;
+  try {
+    box.replaceChildren(...[build(await request(box.dataset.url))].flat());
+  } catch (error) {
+    box.replaceChildren(problem(error));
+  }
+}
+
+startClock();
+show("preview", preview);
+show("dataset-report", render);

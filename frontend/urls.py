@@ -1,0 +1,20 @@
+"""Addresses of the pages."""
+
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import path
+
+from frontend import views
+
+urlpatterns = [
+    path("", views.runs, name="runs"),
+    path("runs", views.runs, name="runs-list"),
+    path("runs/<str:run_id>", views.run, name="run"),
+    path("runs/<str:run_id>/log.<str:extension>", views.run_log, name="run-log"),
+    path("datasets", views.datasets, name="datasets"),
+    path("datasets/<uuid:dataset_id>", views.dataset, name="dataset"),
+    path("models", views.models, name="models"),
+    path("models/<uuid:model_id>", views.model, name="model"),
+    path("settings/tokens", views.tokens, name="tokens"),
+    path("login", LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("logout", LogoutView.as_view(), name="logout"),
+]
