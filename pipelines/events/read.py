@@ -30,9 +30,16 @@ class StreamState:
 
 
 def read(
-    run_id: UUID, *, after: int = 0, limit: int = MAX_PAGE_EVENTS, level: str = "", node: str = "", search: str = ""
+    run_id: UUID,
+    *,
+    after: int = 0,
+    before: int | None = None,
+    limit: int = MAX_PAGE_EVENTS,
+    level: str = "",
+    node: str = "",
+    search: str = "",
 ) -> list[StoredEvent]:
-    """Return at most ``limit`` events numbered above ``after``, in order.
+    """Return at most ``limit`` events numbered above ``after``, in order: the first ones, or the last ones below ``before``.
 
     ``level`` is the least severe that is shown, in the order of ``LEVELS``; ``node`` is a node's name; ``search`` is a
     part of the message, in any case.
@@ -44,7 +51,10 @@ def read(
         rows = rows.filter(node=node)
     if search:
         rows = rows.filter(message__icontains=search)
-    return [from_row(row) for row in rows.order_by("seq")[: min(limit, MAX_PAGE_EVENTS)]]
+    limit = min(limit, MAX_PAGE_EVENTS)
+    if before is not None:
+        return [from_row(row) for row in rows.filter(seq__lt=before).order_by("-seq")[:limit]][::-1]
+    return [from_row(row) for row in rows.order_by("seq")[:limit]]
 
 
 def stream_state(run_id: UUID) -> StreamState | None:
