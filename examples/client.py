@@ -65,6 +65,10 @@ class Client:
             except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
                 time.sleep(1)
 
+    def history(self, run_id: str, *, after: int = 0) -> list[dict]:
+        """Return up to a page of stored events that follow number ``after``."""
+        return self._json("GET", f"/logs/history/{run_id}", params={"after": after})["results"]
+
     def report(self, artifact_id: str) -> dict:
         """Return a report."""
         return self._json("GET", f"/artifacts/{artifact_id}/download")
