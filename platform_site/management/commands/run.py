@@ -57,7 +57,7 @@ class Command(BaseCommand):
                 stack.callback(share.release)
             processes = stack.enter_context(
                 Processes(
-                    programs(settings.ENV, gpu_slots=_gpu_slots()),
+                    programs(settings.ENV),
                     log_folder=settings.VAR_DIR / "logs",
                     report=self._report,
                     keep_open=[share.descriptor] if share else [],
@@ -153,13 +153,6 @@ def _keep_link(link: str, path: Path) -> None:
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
     path.write_text(f"{link}\n", encoding="utf-8")
-
-
-def _gpu_slots() -> int:
-    """One slot per device of this machine; one on the CPU."""
-    from celery_workers.gpu import devices
-
-    return max(1, len(devices()))
 
 
 def _ask_ready(host: str, port: int) -> tuple[bool, str]:
