@@ -32,7 +32,7 @@ class Resolution:
         )
 
 
-class UnresolvedReference(DomainError):  # noqa: N818 (a state of the config, as in common.errors)
+class UnresolvedReference(DomainError):
     """A reference names nothing that this user may use; the text says what, and what to do."""
 
     code = "unresolved_reference"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from celery_workers.contract.agent import AgentSpec
 from celery_workers.contract.errors import InfrastructureError, ResourceError, UserInputError
-from pipelines.graph import Graph
+from pipelines.graph import Graph, complete_config, config_problems
 from pipelines.references.base_models import materialize_base_model, resolve_base_model
 from pipelines.references.data import materialize_data, resolve_data
 from pipelines.references.find import ReferenceKind, find_references
@@ -31,12 +31,18 @@ def resolve(value: str, kind: ReferenceKind, *, user: User) -> Resolution:
 def resolve_graph(
     graph: Graph, specs: Mapping[str, AgentSpec], *, user: User
 ) -> tuple[dict[str, dict[str, Resolution]], list[Problem]]:
-    """Resolve every reference of a normalized graph: resolutions by node and value, problems by node and field."""
+    """Resolve every reference of a graph: resolutions by node and value, problems by node and field.
+
+    Nodes of unknown agents, or with configs that are refused, are left out: ``validate`` tells of those.
+    """
     known: dict[tuple[str, ReferenceKind], Resolution | UnresolvedReference] = {}
     resolved: dict[str, dict[str, Resolution]] = {node.name: {} for node in graph.nodes}
     problems: list[Problem] = []
     for node in graph.nodes:
-        for found in find_references(specs[node.agent_class], node.config):
+        spec = specs.get(node.agent_class)
+        if spec is None or config_problems(spec, node):
+            continue
+        for found in find_references(spec, complete_config(spec, node.config)):
             key = (found.value, found.kind)
             if key not in known:
                 known[key] = _try_resolve(found.value, found.kind, user)

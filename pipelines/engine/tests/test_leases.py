@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from django.utils import timezone
+
+from pipelines.engine.leases import LeaseKeeper
+from pipelines.engine.supervisor import Orders
+from pipelines.engine.tests.driving import fence_of
+from pipelines.models import NodeRun, Status
+from pipelines.tests.factories import NodeRunFactory
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_a_lease_is_renewed_while_the_keeper_lives() -> None:
+    node_run = NodeRunFactory(lease_expires_at=timezone.now())
+    with LeaseKeeper(fence_of(node_run), orders=Orders(), lease_seconds=0.8):
+        time.sleep(1.2)
+        assert not NodeRun.objects.with_expired_lease().exists()
+    time.sleep(0.9)
+    assert NodeRun.objects.with_expired_lease().exists()
+
+
+def test_a_cancel_reaches_the_orders() -> None:
+    node_run, orders = NodeRunFactory(), Orders()
+    with LeaseKeeper(fence_of(node_run), orders=orders, lease_seconds=1):
+        NodeRun.objects.update(status=Status.CANCELING)
+        wait_for(lambda: orders.is_canceled)
+    assert not orders.is_abandoned
+
+
+@pytest.mark.parametrize("loss", [{"lease_worker": "another"}, {"status": Status.FAILED}, {"attempt": 2}])
+def test_a_lost_attempt_is_abandoned(loss: dict[str, object]) -> None:
+    node_run, orders = NodeRunFactory(), Orders()
+    with LeaseKeeper(fence_of(node_run), orders=orders, lease_seconds=1):
+        NodeRun.objects.update(**loss)
+        wait_for(lambda: orders.is_abandoned)
+    assert not orders.is_canceled
