@@ -95,10 +95,10 @@ def cleaned(line: EventLine) -> EventLine:
         missing = len(message) - MAX_MESSAGE_CHARACTERS
         message = f"{message[:MAX_MESSAGE_CHARACTERS]}… [{missing} more characters]"
     data = _value(line.data)
-    loss = None if line.loss is None else _value(float(line.loss))
-    if isinstance(loss, str):
-        data, loss = {**data, "loss": loss}, None
-    epoch = line.epoch if line.epoch is not None and math.isfinite(line.epoch) else None
+    loss = None if line.loss is None else float(line.loss)
+    if loss is not None and not math.isfinite(loss):
+        data, loss = {**data, "loss": str(loss)}, None
+    epoch = float(line.epoch) if line.epoch is not None and math.isfinite(line.epoch) else None
     return replace(line, message=message, level=line.level.upper()[:8], epoch=epoch, loss=loss, data=data)
 
 

@@ -109,9 +109,7 @@ class JobView(APIView):
     @extend_schema(operation_id="jobs_cancel", parameters=[RUN_PARAMETER], responses={202: JobCreatedSerializer})
     def delete(self, request: Request, id: str) -> Response:
         """Ask for cancel: nodes stop within a step, save what they have, and the run becomes canceled."""
-        run = find_run(request, id)
-        services.cancel_run(run=run, user=request.user)
-        return _accepted(request, run)
+        return _accepted(request, services.cancel_run(run=find_run(request, id), user=request.user))
 
 
 class JobRetryView(APIView):
@@ -120,9 +118,7 @@ class JobRetryView(APIView):
     @extend_schema(operation_id="jobs_retry", parameters=[RUN_PARAMETER], request=None, responses={202: JobCreatedSerializer})
     def post(self, request: Request, id: str) -> Response:
         """Run the nodes that failed or were canceled again, from their checkpoints; 409 if the run has not ended so."""
-        run = find_run(request, id)
-        services.retry_run(run=run, user=request.user)
-        return _accepted(request, run)
+        return _accepted(request, services.retry_run(run=find_run(request, id), user=request.user))
 
 
 class JobProgressView(APIView):
@@ -135,7 +131,6 @@ class JobProgressView(APIView):
 
 
 def _accepted(request: Request, run: Run) -> Response:
-    run.refresh_from_db()
     return Response(JobCreatedSerializer(run, context={"request": request}).data, status=status.HTTP_202_ACCEPTED)
 
 
