@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, pairwise
@@ -114,12 +114,6 @@ def context_tokens(tokenizer: PreTrainedTokenizerBase, folder: Path) -> int | No
     limits = [config.get("max_position_embeddings"), nested, tokenizer.model_max_length]
     known = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < _NO_LIMIT]
     return min(known, default=None)
-
-
-def special_tokens_in(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """Return the first special token whose spelling stands in ``texts``: it would be read as the token itself."""
-    tokens = [token for token in tokenizer.all_special_tokens if len(token) > 1]
-    return next((token for text in texts for token in tokens if token in text), None)
 
 
 def _prefix_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -12,7 +12,7 @@ from celery_workers.data.examples_file import IGNORED_LABEL
 from celery_workers.data.masking import check_beginning, make_labels
 from celery_workers.data.row_formats import RowFormat
 from celery_workers.data.templates import Rendered, RowRefused, choose_template
-from celery_workers.data.tokenization import Encoder, TokenRow, context_tokens, end_of_turn_ids, special_tokens_in
+from celery_workers.data.tokenization import Encoder, TokenRow, context_tokens, end_of_turn_ids
 
 SYSTEM = {"role": "system", "content": "Be kind."}
 TURNS = [
@@ -240,8 +240,3 @@ def test_the_context_is_the_smallest_limit_known(make_bpe_tokenizer, tmp_path: P
     assert context_tokens(tokenizer, tmp_path) is None
     (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": 4096}))
     assert context_tokens(tokenizer, tmp_path) == 4096
-
-
-def test_special_tokens_in_content_are_found(make_bpe_tokenizer) -> None:
-    assert special_tokens_in(["hello", "a <|im_end|> b"], make_bpe_tokenizer()) == "<|im_end|>"
-    assert special_tokens_in(["hello"], make_bpe_tokenizer()) is None

@@ -1,0 +1,215 @@
+"""Turn rows into exactly the tokens that are trained: clean, deduplicate, split, template, tokenize and mask.
+
+Every row is accounted for in the report: kept, dropped and why, truncated and what that cost.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from celery_workers.contract import (
+    Agent,
+    AgentConfig,
+    AgentContext,
+    BaseModelRef,
+    Category,
+    Dataset,
+    Examples,
+    Report,
+    UserInputError,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from celery_workers.data.example_making import ExampleMaker
+    from celery_workers.data.examples_file import ExamplesTable
+    from celery_workers.data.row_formats import Shape
+    from celery_workers.data.selection import Selection
+    from celery_workers.data.tokenization import Encoder
+
+_DEFAULT_MAX_LENGTH_TOKENS = 2048
+_BLOCK_ROWS = 512
+
+
+class PreprocessingConfig(AgentConfig):
+    """How rows become examples."""
+
+    base_model: BaseModelRef = Field(description="The model that will be trained; its tokenizer and chat template are used.")
+    clean: bool = Field(True, description="Repair encoding damage, compose Unicode, remove control characters, trim.")
+    dedup: bool = Field(True, description="Drop rows whose content repeats an earlier row exactly.")
+    template: Literal["model", "alpaca", "chatml"] = Field(
+        "model", description="Text around question and answer; model is the model's own chat template."
+    )
+    system_prompt: str = Field("", max_length=20_000, description="System message for rows that have none of their own.")
+    eval_fraction: float = Field(0.1, ge=0, le=0.9, description="Part of the rows to hold out for evaluation, 0 to 0.9.")
+    split_column: str | None = Field(
+        None, max_length=200, description="Column that says train or eval for each row; takes the place of eval_fraction."
+    )
+    max_length_tokens: int | None = Field(
+        None, ge=8, le=1_048_576, description="Most tokens of an example; empty is the model's context, at most 2048."
+    )
+    over_long: Literal["error", "drop", "truncate"] = Field(
+        "drop", description="What happens to longer rows; truncate cuts the end and counts the answers that it cuts."
+    )
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the split.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessingInputs:
+    """Rows, best after validation."""
+
+    dataset: Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessingOutputs:
+    """Examples to train on, examples held out (absent if none are), and what became of every row."""
+
+    examples: Examples
+    eval_examples: Examples | None
+    report: Report
+
+
+class PreprocessingAgent(Agent[PreprocessingConfig, PreprocessingInputs, PreprocessingOutputs]):
+    """Make token ids and labels of rows."""
+
+    title = "Preprocessing"
+    category = Category.DATA
+
+    def run(self, ctx: AgentContext, config: PreprocessingConfig, inputs: PreprocessingInputs) -> PreprocessingOutputs:
+        """Clean and choose rows, then tokenize them.
+
+        Raises: UserInputError: a row would teach something else than it says, rows are unfit or too long where that is an
+        error, no row is left, or model and template don't fit each other.
+        """
+        from celery_workers.data.preparation_report import Preparation, describe
+        from celery_workers.data.row_formats import shape_of
+        from celery_workers.modeling.loading import load_tokenizer
+
+        shape = shape_of(str(inputs.dataset.metadata.get("format")))
+        folder = ctx.reference(config.base_model)
+        tokenizer = load_tokenizer(folder)
+        encoder, maker = _setup(config, shape, tokenizer, folder)
+        selection = _select(ctx, config, shape, inputs.dataset.path)
+        train, held_out = _tokenize(ctx, shape, selection, maker)
+        metadata = _metadata(config, shape, folder, encoder, maker)
+        preparation = Preparation(
+            selection=selection.counts, making=maker.counts, train=train, held_out=held_out, samples=maker.samples,
+            settings=metadata, split_at_answer_rows=encoder.split_at_answer,
+        )  # fmt: skip
+        document = describe(preparation)
+        ctx.log(f"{len(train)} examples to train on, {len(held_out)} held out. {document.verdict}", **document.summary)
+        path = ctx.workdir / "report.json"
+        report = Report(path=path, metadata=dict(document.write(path)))
+        examples = Examples(path=ctx.workdir / "examples", metadata=metadata | _counts(train))
+        eval_path = ctx.workdir / "eval_examples"
+        eval_examples = Examples(path=eval_path, metadata=metadata | _counts(held_out)) if len(held_out) else None
+        return PreprocessingOutputs(examples=examples, eval_examples=eval_examples, report=report)
+
+
+def _setup(
+    config: PreprocessingConfig, shape: Shape, tokenizer: PreTrainedTokenizerBase, folder: Path
+) -> tuple[Encoder, ExampleMaker]:
+    from celery_workers.data.example_making import ExampleMaker, OverLong
+    from celery_workers.data.templates import choose_template
+    from celery_workers.data.tokenization import Encoder, context_tokens
+
+    template = choose_template(config.template, shape.format, tokenizer, system_prompt=config.system_prompt)
+    encoder = Encoder(tokenizer, folder, adds_special_tokens=template.adds_special_tokens)
+    context = context_tokens(tokenizer, folder)
+    if context and config.max_length_tokens and config.max_length_tokens > context:
+        message = f"max_length_tokens must be at most {context}, the model's context, got {config.max_length_tokens}"
+        raise UserInputError(message, code="too_long_for_model", field="max_length_tokens")
+    limit = config.max_length_tokens or min(context or _DEFAULT_MAX_LENGTH_TOKENS, _DEFAULT_MAX_LENGTH_TOKENS)
+    maker = ExampleMaker(
+        tokenizer=tokenizer, template=template, encoder=encoder, row_format=shape.format, max_length_tokens=limit,
+        over_long=OverLong(config.over_long),
+    )  # fmt: skip
+    return encoder, maker
+
+
+def _select(ctx: AgentContext, config: PreprocessingConfig, shape: Shape, folder: Path) -> Selection:
+    """Write the rows that go on to ``selected`` below the workdir; the first half of the progress."""
+    from celery_workers.data.dataset_folder import DatasetReader, DatasetWriter
+    from celery_workers.data.selection import Selection, SelectionRules
+
+    reader = DatasetReader(folder, shape)
+    if config.split_column and config.split_column not in reader.extras:
+        known = ", ".join(reader.extras[:20]) or "none"
+        message = f"split_column must be a column beyond the row format ({known}), got {config.split_column!r}"
+        raise UserInputError(message, code="missing_column", field="split_column")
+    rules = SelectionRules(
+        is_cleaning=config.clean, is_deduplicating=config.dedup, eval_fraction=config.eval_fraction, seed=config.seed,
+        split_column=config.split_column,
+    )  # fmt: skip
+    selection = Selection(shape, rules)
+    with DatasetWriter(ctx.workdir / "selected", shape) as writer:
+        for batch in reader.batches():
+            ctx.check_canceled()
+            writer.write(selection.take(batch))
+            ctx.progress(0.5 * selection.counts.rows / reader.rows)
+    if not writer.rows:
+        raise UserInputError("no row is left after cleaning", code="no_rows")
+    return selection
+
+
+def _tokenize(
+    ctx: AgentContext, shape: Shape, selection: Selection, maker: ExampleMaker
+) -> tuple[ExamplesTable, ExamplesTable]:
+    """Write the examples of both sides; the second half of the progress."""
+    from celery_workers.data.dataset_folder import DatasetReader
+    from celery_workers.data.examples_file import ExamplesWriter, open_examples
+
+    reader = DatasetReader(ctx.workdir / "selected", shape)
+    held_out_keys = selection.held_out_keys()
+    keys = iter(selection.keys)
+    done = 0
+    with ExamplesWriter(ctx.workdir / "examples") as train, ExamplesWriter(ctx.workdir / "eval_examples") as held_out:
+        for batch in reader.batches():
+            for start in range(0, len(batch), _BLOCK_ROWS):
+                ctx.check_canceled()
+                rows = batch[start : start + _BLOCK_ROWS]
+                sides = [next(keys) in held_out_keys for _ in rows]
+                maker.make(rows, sides, train=train, held_out=held_out)
+                done += len(rows)
+                ctx.progress(0.5 + 0.5 * done / reader.rows)
+    maker.check_lengths()
+    shutil.rmtree(ctx.workdir / "selected")
+    if not train.rows:
+        dropped = maker.counts.dropped_rows
+        message = f"no row is left to train on: {held_out.rows} are held out, {dropped} were too long and dropped"
+        raise UserInputError(message, code="no_train_rows", evidence={"too_long_rows": maker.counts.too_long})
+    if not held_out.rows:
+        ctx.log("No row is held out: the model cannot be compared on rows that it was not trained on.", level="WARNING")
+    return open_examples(ctx.workdir / "examples"), open_examples(ctx.workdir / "eval_examples")
+
+
+def _metadata(
+    config: PreprocessingConfig, shape: Shape, folder: Path, encoder: Encoder, maker: ExampleMaker
+) -> dict[str, object]:
+    from celery_workers.modeling.tokenizer import tokenizer_digest
+
+    return {
+        "base_model": config.base_model,
+        "tokenizer_digest": tokenizer_digest(folder),
+        "template": maker.template.name,
+        "format": shape.format.value,
+        "end_of_turn_token_ids": sorted(encoder.end_of_turn_ids),
+        "max_length_tokens": maker.max_length_tokens,
+        "seed": config.seed,
+    }
+
+
+def _counts(table: ExamplesTable) -> dict[str, object]:
+    return {
+        "rows": len(table),
+        "tokens": table.tokens,
+        "supervised_tokens": table.supervised_tokens,
+        "longest_tokens": int(table.lengths.max()) if len(table) else 0,
+    }

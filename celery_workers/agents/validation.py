@@ -1,0 +1,167 @@
+"""Check every row, say what is wrong with which and how to mend it, and let only rows through that are fit to train on.
+
+A run whose data is not fit stops here, before anything is trained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from celery_workers.contract import Agent, AgentConfig, AgentContext, Category, Dataset, Report, ReportDocument, UserInputError
+from celery_workers.contract.context import Figure, Series, Table
+
+if TYPE_CHECKING:
+    from celery_workers.data.row_formats import Detected
+    from celery_workers.data.validation_report import ReportBuilder
+
+
+class ValidationConfig(AgentConfig):
+    """What is too much."""
+
+    on_error: Literal["drop", "stop"] = Field(
+        "drop", description="drop leaves rows with errors out, up to max_error_fraction; stop ends the run at the first."
+    )
+    max_error_fraction: float = Field(
+        0.1, ge=0, le=1, description="Largest part of the rows, 0 to 1, that may have errors before the run is stopped."
+    )
+    max_characters: int = Field(
+        200_000, ge=100, le=8_000_000, description="Characters of a row beyond which it is warned about."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationInputs:
+    """Rows to check."""
+
+    dataset: Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationOutputs:
+    """The fit rows, and what was found in all."""
+
+    dataset: Dataset
+    report: Report
+
+
+class ValidationAgent(Agent[ValidationConfig, ValidationInputs, ValidationOutputs]):
+    """Stop or drop what is not fit to train on."""
+
+    title = "Validation"
+    category = Category.DATA
+
+    def run(self, ctx: AgentContext, config: ValidationConfig, inputs: ValidationInputs) -> ValidationOutputs:
+        """Check all rows and write those without errors.
+
+        Raises: UserInputError: no row is fit, more than the allowed part has errors, or any has and ``on_error`` is stop.
+        """
+        from celery_workers.data.row_formats import Detected, shape_of
+        from celery_workers.data.validation_report import ReportBuilder
+
+        metadata = inputs.dataset.metadata
+        shape = shape_of(str(metadata.get("format")))
+        detected = Detected(shape=shape, sources={}, reason=str(metadata.get("format_reason", "")))
+        builder = ReportBuilder(detected, max_characters=config.max_characters)
+        _check_rows(ctx, inputs.dataset.path, detected, builder)
+        report = builder.build()
+        _log_problems(ctx, report)
+        _judge(config, report)
+        kept = {**metadata, "rows": builder.fit_rows}
+        kept.pop("rows_with_read_problems", None)
+        path = ctx.workdir / "report.json"
+        document = _document(report)
+        return ValidationOutputs(
+            dataset=Dataset(path=ctx.workdir / "dataset", metadata=kept),
+            report=Report(path=path, metadata=dict(document.write(path))),
+        )
+
+
+def _check_rows(ctx: AgentContext, folder: Path, detected: Detected, builder: ReportBuilder) -> None:
+    from celery_workers.data.canonical import CanonicalRow
+    from celery_workers.data.checks import is_fit
+    from celery_workers.data.dataset_folder import DatasetReader, DatasetWriter
+
+    reader = DatasetReader(folder, detected.shape)
+    with DatasetWriter(ctx.workdir / "dataset", detected.shape, extras=reader.extras) as writer:
+        for batch in reader.batches():
+            ctx.check_canceled()
+            fit = [row for row in batch if is_fit(builder.add(row))]
+            writer.write([CanonicalRow(row.number, row.values, row.extras) for row in fit])
+            ctx.progress(builder.rows / reader.rows)
+
+
+def _log_problems(ctx: AgentContext, report: dict[str, object]) -> None:
+    for count in report["counts"]:
+        rows = ", ".join(map(str, count["row_numbers"][:10])) + (" …" if count["rows"] > 10 else "")
+        level = "WARNING" if count["severity"] == "error" else "INFO"
+        ctx.log(f"{count['code']}: {count['rows']} rows ({rows}). {count['meaning']} {count['fix']}", level=level)
+    ctx.log(f"{report['fit_rows']} of {report['rows']} rows are fit to train on.", rows=report["rows"])
+
+
+def _judge(config: ValidationConfig, report: dict[str, object]) -> None:
+    rows, bad = report["rows"], report["rows_with_errors"]
+    if not rows:
+        raise UserInputError("the dataset has no rows", code="no_rows")
+    if report["fit_rows"] and (not bad or (config.on_error == "drop" and bad <= config.max_error_fraction * rows)):
+        return
+    errors = [problem for problem in report["problems"] if problem["severity"] == "error"]
+    first = errors[0]
+    if not report["fit_rows"]:
+        rule, code, field = "none is fit to train on", "no_fit_rows", None
+    elif config.on_error == "stop":
+        rule, code, field = "on_error is stop", "unfit_rows", "on_error"
+    else:
+        rule, code, field = f"at most {config.max_error_fraction:.1%} may have", "too_many_errors", "max_error_fraction"
+    raise UserInputError(
+        f"{bad} of {rows} rows have errors ({rule}). Row {first['row_number']}: {first['message']}. {first['fix']}",
+        code=code,
+        field=field,
+        evidence={
+            "rows": rows,
+            "rows_with_errors": bad,
+            "counts": {count["code"]: count["rows"] for count in report["counts"]},
+            "row_numbers": {count["code"]: count["row_numbers"][:50] for count in report["counts"]},
+            "problems": errors[:20],
+        },
+    )
+
+
+def _document(report: dict[str, object]) -> ReportDocument:
+    rows, fit = report["rows"], report["fit_rows"]
+    counts = Table(
+        title="Problems by code",
+        columns=["code", "severity", "rows", "first rows", "meaning", "fix"],
+        rows=[
+            [count["code"], count["severity"], count["rows"], ", ".join(map(str, count["row_numbers"][:10])), count["meaning"],
+             count["fix"]]
+            for count in report["counts"]
+        ],
+    )  # fmt: skip
+    problems = Table(
+        title=f"Problems by row ({report['problems_shown']} of {report['problems_total']})",
+        columns=["row", "field", "code", "message", "fix"],
+        rows=[[item[name] for name in ("row_number", "field", "code", "message", "fix")] for item in report["problems"]],
+    )
+    histogram = report["length_histogram"]
+    lengths = Series(name="rows", x=histogram["from"], y=histogram["rows"])
+    return ReportDocument(
+        kind="validation",
+        title="Validation",
+        summary={
+            "rows": rows,
+            "fit_rows": fit,
+            "dropped_rows": rows - fit,
+            "rows_with_warnings": report["rows_with_warnings"],
+            "duplicate_rows": report["duplicate_rows"],
+        },
+        verdict=f"{fit} of {rows} rows are fit to train on" + (f"; {rows - fit} were left out." if fit < rows else "."),
+        tables=[counts, problems],
+        figures=[
+            Figure(title="Length of rows", type="histogram", x_label="characters, from", y_label="rows", series=[lengths])
+        ],
+        data=report,
+    )

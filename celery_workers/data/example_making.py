@@ -1,0 +1,166 @@
+"""The second pass of preprocessing: render, tokenize and mask rows; what is too long or refused is counted by reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from celery_workers.contract.errors import UserInputError
+from celery_workers.data.canonical import CanonicalRow, texts
+from celery_workers.data.examples_file import IGNORED_LABEL, ExamplesWriter
+from celery_workers.data.row_formats import RowFormat
+from celery_workers.data.templates import Rendered, RowRefused, Template
+from celery_workers.data.tokenization import Encoder, TokenRow
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_SAMPLE_ROWS = 20
+_SAMPLED_EXAMPLES = 3
+_SAMPLED_TOKENS = 400
+
+
+class OverLong(StrEnum):
+    """What happens to a row of more tokens than the limit."""
+
+    ERROR = "error"
+    DROP = "drop"
+    TRUNCATE = "truncate"
+
+
+@dataclass(kw_only=True)
+class MakingCounts:
+    """What became of the rows; lists hold the first row numbers only."""
+
+    too_long_rows: int = 0
+    dropped_rows: int = 0
+    truncated_rows: int = 0
+    cut_answer_rows: int = 0
+    tokens_cut: int = 0
+    longest_tokens: int = 0
+    special_token_rows: int = 0
+    refused_rows: Counter[str] = field(default_factory=Counter)
+    refusals: list[dict[str, object]] = field(default_factory=list)
+    too_long: list[int] = field(default_factory=list)
+    with_special_tokens: list[int] = field(default_factory=list)
+
+
+class ExampleMaker:
+    """Write rows as examples, each to the train or the held-out side."""
+
+    def __init__(
+        self,
+        *,
+        tokenizer: PreTrainedTokenizerBase,
+        template: Template,
+        encoder: Encoder,
+        row_format: RowFormat,
+        max_length_tokens: int,
+        over_long: OverLong,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self.template = template
+        self._encoder = encoder
+        self._row_format = row_format
+        self.max_length_tokens = max_length_tokens
+        self._over_long = over_long
+        self._special_tokens = [token for token in tokenizer.all_special_tokens if len(token) > 1]
+        self.counts = MakingCounts()
+        self.samples: list[dict[str, object]] = []
+        self.lengths: dict[bool, list[int]] = {False: [], True: []}
+        """Tokens of each row, in order of writing; the key says whether the row is held out."""
+
+    def make(
+        self, rows: Sequence[CanonicalRow], is_held_out: Sequence[bool], *, train: ExamplesWriter, held_out: ExamplesWriter
+    ) -> None:
+        """Turn ``rows`` into examples.
+
+        Raises: UserInputError: some rows would teach something else than they say; the message names the first.
+        """
+        rendered = [self._render(row) for row in rows]
+        encoded = iter(self._encoder.encode([item for item in rendered if isinstance(item, Rendered)]))
+        for row, item, side in zip(rows, rendered, is_held_out, strict=True):
+            result = next(encoded) if isinstance(item, Rendered) else item
+            if isinstance(result, RowRefused):
+                self._refuse(row, result)
+            elif fitting := self._fit(row, result):
+                (held_out if side else train).append(fitting.input_ids, fitting.labels, row_number=row.number)
+                self.lengths[side].append(len(fitting.input_ids))
+                if not side and len(self.samples) < _SAMPLED_EXAMPLES:
+                    self.samples.append(self._sample(row, fitting))
+        if self.counts.refusals:
+            raise self._refusal()
+
+    def check_lengths(self) -> None:
+        """Refuse the rows that were too long, if that is the policy. Call after the last row.
+
+        Raises: UserInputError: naming the first rows, how many there are, and the longest.
+        """
+        counts = self.counts
+        if self._over_long is not OverLong.ERROR or not counts.too_long_rows:
+            return
+        rows = ", ".join(map(str, counts.too_long[:5]))
+        raise UserInputError(
+            f"{counts.too_long_rows} rows have more than {self.max_length_tokens} tokens (rows {rows}; the longest has "
+            f"{counts.longest_tokens}). Raise max_length_tokens, or set over_long to drop or truncate.",
+            code="rows_too_long",
+            field="max_length_tokens",
+            evidence={"rows": counts.too_long, "longest_tokens": counts.longest_tokens},
+        )
+
+    def _render(self, row: CanonicalRow) -> Rendered | RowRefused:
+        if self._row_format is not RowFormat.TEXT and self._has_special_token(row):
+            self.counts.special_token_rows += 1
+            if len(self.counts.with_special_tokens) < _SAMPLE_ROWS:
+                self.counts.with_special_tokens.append(row.number)
+        try:
+            return self.template.render(row.values, self._row_format)
+        except RowRefused as refusal:
+            return refusal
+
+    def _has_special_token(self, row: CanonicalRow) -> bool:
+        contents = [text for _, text in texts(row.values, self._row_format)]
+        return any(token in text for text in contents for token in self._special_tokens)
+
+    def _fit(self, row: CanonicalRow, example: TokenRow) -> TokenRow | None:
+        counts, length = self.counts, len(example.input_ids)
+        counts.longest_tokens = max(counts.longest_tokens, length)
+        if length <= self.max_length_tokens:
+            return example
+        counts.too_long_rows += 1
+        if len(counts.too_long) < _SAMPLE_ROWS:
+            counts.too_long.append(row.number)
+        cut = TokenRow(example.input_ids[: self.max_length_tokens], example.labels[: self.max_length_tokens])
+        if self._over_long is not OverLong.TRUNCATE or all(label == IGNORED_LABEL for label in cut.labels):
+            counts.dropped_rows += 1
+            return None
+        counts.truncated_rows += 1
+        counts.tokens_cut += length - self.max_length_tokens
+        counts.cut_answer_rows += any(label != IGNORED_LABEL for label in example.labels[self.max_length_tokens :])
+        return cut
+
+    def _refuse(self, row: CanonicalRow, refusal: RowRefused) -> None:
+        self.counts.refused_rows[refusal.code] += 1
+        if len(self.counts.refusals) < _SAMPLE_ROWS:
+            self.counts.refusals.append({"row": row.number, "code": refusal.code, "message": str(refusal)})
+
+    def _refusal(self) -> UserInputError:
+        first = self.counts.refusals[0]
+        total = self.counts.refused_rows.total()
+        more = f" ({total} rows of this block)" if total > 1 else ""
+        field_at_fault = "template" if "template" in str(first["code"]) else None
+        return UserInputError(
+            f"row {first['row']}: {first['message']}{more}",
+            code=str(first["code"]),
+            field=field_at_fault,
+            evidence={"rows": [item["row"] for item in self.counts.refusals], "refusals": self.counts.refusals},
+        )
+
+    def _sample(self, row: CanonicalRow, example: TokenRow) -> dict[str, object]:
+        """Return the first tokens of an example with the trained ones marked, as the trainer will see them."""
+        pairs = list(zip(example.input_ids, example.labels, strict=True))[:_SAMPLED_TOKENS]
+        tokens = [[self._tokenizer.decode([token]), label != IGNORED_LABEL] for token, label in pairs]
+        return {"row_number": row.number, "length_tokens": len(example.input_ids), "tokens": tokens}

@@ -1,0 +1,139 @@
+"""The report of preprocessing: rows before and after each step, lengths, share of trained tokens, and marked samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from celery_workers.contract.context import Figure, ReportDocument, Series, Table
+from celery_workers.data.example_making import MakingCounts
+from celery_workers.data.examples_file import ExamplesTable
+from celery_workers.data.selection import SelectionCounts
+
+_BINS = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """Everything that the report tells about."""
+
+    selection: SelectionCounts
+    making: MakingCounts
+    train: ExamplesTable
+    held_out: ExamplesTable
+    samples: list[dict[str, object]]
+    settings: dict[str, object]
+    split_at_answer_rows: int
+
+
+def describe(preparation: Preparation) -> ReportDocument:
+    """Return the report."""
+    train, held_out = preparation.train, preparation.held_out
+    dropped = preparation.selection.rows - len(train) - len(held_out)
+    share = train.supervised_tokens / train.tokens if train.tokens else 0.0
+    return ReportDocument(
+        kind="preprocessing",
+        title="Preprocessing",
+        summary={
+            "rows": preparation.selection.rows,
+            "train_rows": len(train),
+            "eval_rows": len(held_out),
+            "dropped_rows": dropped,
+            "train_tokens": train.tokens,
+            "supervised_share": round(share, 4),
+            "longest_tokens": preparation.making.longest_tokens,
+        },
+        verdict=_verdict(preparation, dropped),
+        tables=[_steps(preparation), _cleaning(preparation.selection), _sides(preparation), _notes(preparation)],
+        figures=[_lengths(preparation)],
+        samples=preparation.samples,
+        data={
+            "settings": preparation.settings,
+            "duplicates": [{"row": row, "same_as": first} for row, first in preparation.selection.duplicates],
+            "emptied_rows": preparation.selection.emptied,
+            "too_long_rows": preparation.making.too_long,
+            "rows_with_special_tokens": preparation.making.with_special_tokens,
+        },
+    )
+
+
+def _verdict(preparation: Preparation, dropped: int) -> str:
+    making, parts = preparation.making, []
+    if dropped:
+        selection = preparation.selection
+        parts.append(
+            f"{dropped} of {selection.rows} rows were left out: {selection.duplicate_rows} repeat another, "
+            f"{selection.emptied_rows} were empty after cleaning, {making.dropped_rows} were too long."
+        )
+    if making.truncated_rows:
+        parts.append(
+            f"{making.truncated_rows} rows were truncated; {making.cut_answer_rows} of them lost the end of an answer."
+        )
+    if making.special_token_rows:
+        parts.append(f"{making.special_token_rows} rows spell out special tokens, which the model reads as such.")
+    return " ".join(parts) or "Every row became an example."
+
+
+def _steps(preparation: Preparation) -> Table:
+    selection, making = preparation.selection, preparation.making
+    after_cleaning = selection.rows - selection.emptied_rows
+    rows = [
+        ["read", selection.rows, selection.rows],
+        ["cleaning", selection.rows, after_cleaning],
+        ["exact duplicates", after_cleaning, selection.kept_rows],
+        ["length in tokens", selection.kept_rows, selection.kept_rows - making.dropped_rows],
+    ]
+    return Table(
+        title="Rows, step by step",
+        columns=["step", "before", "after", "dropped"],
+        rows=[[name, before, after, before - after] for name, before, after in rows],
+    )
+
+
+def _cleaning(selection: SelectionCounts) -> Table:
+    changed = [[step, count] for step, count in selection.cleaned_rows.items() if step != "any"]
+    return Table(title="Rows changed by cleaning", columns=["step", "rows"], rows=changed)
+
+
+def _sides(preparation: Preparation) -> Table:
+    rows = []
+    for name, table in (("train", preparation.train), ("eval", preparation.held_out)):
+        longest = int(table.lengths.max()) if len(table) else 0
+        share = round(table.supervised_tokens / table.tokens, 4) if table.tokens else 0.0
+        rows.append([name, len(table), table.tokens, table.supervised_tokens, share, longest])
+    return Table(
+        title="Examples",
+        columns=["side", "rows", "tokens", "supervised_tokens", "supervised_share", "longest_tokens"],
+        rows=rows,
+    )
+
+
+def _notes(preparation: Preparation) -> Table:
+    making = preparation.making
+    counts = {
+        "longer than the limit": making.too_long_rows,
+        "dropped for their length": making.dropped_rows,
+        "truncated": making.truncated_rows,
+        "truncated, and an answer lost its end": making.cut_answer_rows,
+        "tokens cut away": making.tokens_cut,
+        "spell out a special token": making.special_token_rows,
+        "prompt and answer tokenized apart": preparation.split_at_answer_rows,
+    }
+    return Table(title="Counted", columns=["what", "count"], rows=[[what, count] for what, count in counts.items()])
+
+
+def _lengths(preparation: Preparation) -> Figure:
+    longest = max((int(table.lengths.max()) for table in (preparation.train, preparation.held_out) if len(table)), default=1)
+    width = max(1, -(-(longest + 1) // _BINS))
+    series = [
+        _histogram("train", preparation.train.lengths.tolist(), width),
+        _histogram("eval", preparation.held_out.lengths.tolist(), width),
+    ]
+    return Figure(title="Length of examples", type="histogram", x_label="tokens, from", y_label="rows", series=series)
+
+
+def _histogram(name: str, lengths: Sequence[int], width: int) -> Series:
+    counts = [0] * _BINS
+    for length in lengths:
+        counts[length // width] += 1
+    return Series(name=name, x=[index * width for index in range(_BINS)], y=counts)
