@@ -162,9 +162,8 @@ def _convert(gguf_path: Path, folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(gguf_path.parent, dtype=torch.float32, **source)
     # transformers marks a model read from GGUF as quantized, and would refuse to save or train it.
     del model.config.quantization_config
-    model.hf_quantizer = None
-    model.quantization_method = None
-    model.is_quantized = False
+    for name, plain in (("hf_quantizer", None), ("quantization_method", None), ("is_quantized", False)):
+        setattr(model, name, plain)
     tokenizer.model_max_length = model.config.max_position_embeddings
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

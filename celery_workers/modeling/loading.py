@@ -38,7 +38,7 @@ def load_base(
     check_base_folder(folder)
     quiet_transformers()
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
             attn_implementation=attention,
@@ -46,11 +46,13 @@ def load_base(
             trust_remote_code=False,
             use_safetensors=True,
         )
-        return model.to(device).eval()
+        torch.nn.Module.to(model, torch.device(device))
+        model.train(mode=False)
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise ResourceError(f"the base model does not fit into memory in {dtype}: {error}", code="out_of_memory") from error
     except (ValueError, KeyError, OSError) as error:
         raise UserInputError(f"the base model cannot be loaded: {error}", code="unusable_model") from error
+    return model
 
 
 def load_adapter(base: PreTrainedModel, folder: Path, *, is_trainable: bool = False) -> PeftModel:
@@ -118,12 +120,17 @@ def check_adapter_folder(folder: Path) -> None:
         raise _no_safetensors(folder, what="the adapter", expected=ADAPTER_WEIGHTS)
 
 
+def vocabulary_size_of(model: torch.nn.Module) -> int:
+    """Return the number of token ids that ``model`` can read."""
+    return int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+
+
 def quiet_transformers() -> None:
     """Keep transformers' progress bars and advice out of the run's log."""
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
 def _read_json(path: Path, *, what: str) -> dict[str, object]:

@@ -1,0 +1,194 @@
+"""Save a training whole, and take it up again exactly.
+
+A checkpoint folder holds ``adapter.safetensors`` (trained weights), ``optimizer.safetensors`` (AdamW's moments),
+``random.safetensors`` (states of torch's generators), ``state.json`` (step and history) and ``checkpoint.json``: the
+sha256 of each of these, and what the training was: data, config, base model, precision, versions. The order of rows and
+the learning rate follow from the step. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from celery_workers.contract.errors import InfrastructureError, UserInputError
+from celery_workers.modeling.precision import Precision
+from celery_workers.training.history import History
+
+MANIFEST = "checkpoint.json"
+ADAPTER, OPTIMIZER, RANDOM, STATE = "adapter.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What must be the same for a checkpoint to be taken up. Digests are sha256 in hex.
+
+    ``versions`` (of libraries and of this package's code) may differ: results can then differ in the last bits, so the
+    loop says so in the log.
+    """
+
+    examples: str
+    eval_examples: str
+    base_model: str
+    first_adapter: str
+    config: dict[str, object]
+    seed: int
+    versions: dict[str, str]
+
+    def differences(self, saved: Mapping[str, object]) -> list[str]:
+        """Return one line for each thing in which ``saved`` differs, versions aside."""
+        lines = []
+        for name, value in asdict(self).items():
+            before = saved.get(name)
+            if name == "config" and isinstance(before, dict):
+                keys = sorted(set(before) | set(self.config))
+                lines += [
+                    f"{key}: {before.get(key)!r} -> {self.config.get(key)!r}"
+                    for key in keys
+                    if before.get(key) != self.config.get(key)
+                ]
+            elif name != "versions" and before != value:
+                lines.append(f"{name}: {before!r} -> {value!r}")
+        return lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint folder whose checksums were right."""
+
+    folder: Path
+    step: int
+    precision: Precision
+    versions: dict[str, str]
+    history: History
+
+
+def save_checkpoint(
+    folder: Path,
+    *,
+    step: int,
+    parameters: Mapping[str, torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    history: History,
+    precision: Precision,
+    identity: Identity,
+) -> None:
+    """Write a complete checkpoint to ``folder``, which appears whole or not at all.
+
+    Raises: OSError: the disk is full, or the folder exists.
+    """
+    scratch = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    save_file({name: parameter.detach().contiguous() for name, parameter in parameters.items()}, scratch / ADAPTER)
+    save_file(_optimizer_tensors(parameters, optimizer), scratch / OPTIMIZER)
+    save_file(_random_states(), scratch / RANDOM)
+    (scratch / STATE).write_text(json.dumps({"step": step, "history": asdict(history)}), encoding="utf-8")
+    manifest = {
+        "format": FORMAT,
+        "step": step,
+        "precision": precision,
+        "identity": asdict(identity),
+        "sha256": {name: _sha256(scratch / name) for name in (ADAPTER, OPTIMIZER, RANDOM, STATE)},
+    }
+    (scratch / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    for path in scratch.iterdir():
+        _flush_to_disk(path)
+    scratch.rename(folder)
+
+
+def open_checkpoint(folder: Path, *, identity: Identity) -> Checkpoint:
+    """Verify the checkpoint in ``folder`` and read all of it but the tensors.
+
+    Raises: InfrastructureError: a file is missing or does not have its checksum. UserInputError: it belongs to other data
+    or settings; the message gives the differences.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        broken = [name for name, sha256 in manifest["sha256"].items() if _sha256(folder / name) != sha256]
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        saved, is_known = manifest["identity"], manifest["format"] == FORMAT
+    except (OSError, ValueError, KeyError) as error:
+        raise InfrastructureError(f"the checkpoint is incomplete: {error!r}", code="broken_checkpoint") from error
+    if broken or not is_known:
+        raise InfrastructureError(
+            f"the checkpoint is damaged or of another format: {', '.join(broken) or manifest['format']}",
+            code="broken_checkpoint",
+        )
+    differences = identity.differences(saved)
+    if differences:
+        raise UserInputError(
+            f"the checkpoint belongs to another training: {'; '.join(differences)}",
+            code="checkpoint_mismatch",
+            evidence={"differences": differences},
+        )
+    return Checkpoint(
+        folder=folder,
+        step=state["step"],
+        precision=manifest["precision"],
+        versions=saved["versions"],
+        history=History(**state["history"]),
+    )
+
+
+def restore(checkpoint: Checkpoint, *, parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+    """Put weights, optimizer and random states back; must be the last thing before the loop, as set-up draws numbers.
+
+    Raises: UserInputError: the weights are not those of this model.
+    """
+    weights = load_file(checkpoint.folder / ADAPTER)
+    if {name: tensor.shape for name, tensor in weights.items()} != {name: item.shape for name, item in parameters.items()}:
+        raise UserInputError("the checkpoint holds weights of another model", code="checkpoint_mismatch")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(weights[name])
+    _restore_optimizer(load_file(checkpoint.folder / OPTIMIZER), parameters, optimizer)
+    states = load_file(checkpoint.folder / RANDOM)
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+def _optimizer_tensors(
+    parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
+) -> dict[str, torch.Tensor]:
+    return {
+        f"{name}/{key}": value.detach().contiguous()
+        for name, parameter in parameters.items()
+        for key, value in optimizer.state[parameter].items()
+    }
+
+
+def _restore_optimizer(
+    tensors: Mapping[str, torch.Tensor], parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
+) -> None:
+    for full_name, tensor in tensors.items():
+        name, _, key = full_name.rpartition("/")
+        parameter = parameters[name]
+        optimizer.state[parameter][key] = tensor.to(parameter.device)
+
+
+def _random_states() -> dict[str, torch.Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush_to_disk(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,170 @@
+"""The settings of a training, read by the web server too: no torch here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic.config import JsonDict
+
+from celery_workers.contract.config import AgentConfig, BaseModelRef, environment_default
+
+ALL_LINEAR = "all-linear"
+LATER_METHODS = ("qlora", "full")
+LATER_OBJECTIVES = ("pretraining", "dpo", "orpo", "kto", "reward")
+
+
+def _names_of(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _split_names(value: object) -> object:
+    return _names_of(value) if isinstance(value, str) else value
+
+
+def _group(name: str, unit: str = "") -> JsonDict:
+    return {"group": name, "unit": unit} if unit else {"group": name}
+
+
+ModuleNames = Annotated[list[str], BeforeValidator(_split_names)]
+
+
+class TrainingConfig(AgentConfig):
+    """Settings of the training step."""
+
+    method: Literal["lora"] = Field("lora", description="How weights are changed.", json_schema_extra=_group("Method"))
+    objective: Literal["sft"] = Field(
+        "sft", description="What is learned: sft, the supervised tokens of the examples.", json_schema_extra=_group("Method")
+    )
+    base_model: BaseModelRef | None = Field(
+        None,
+        description="Model to tune. Empty: the one that the examples were tokenized for.",
+        json_schema_extra={"reference": "base_model", "group": "Method"},
+    )
+
+    lora_r: int = Field(
+        environment_default("DEFAULT_LORA_R", 16),
+        ge=1,
+        le=1024,
+        description="LoRA rank: width of the added matrices.",
+        json_schema_extra=_group("LoRA"),
+    )
+    lora_alpha: int = Field(
+        environment_default("DEFAULT_LORA_ALPHA", 32),
+        ge=1,
+        le=4096,
+        description="LoRA alpha: the update is scaled by alpha / rank.",
+        json_schema_extra=_group("LoRA"),
+    )
+    lora_dropout: float = Field(
+        environment_default("DEFAULT_LORA_DROPOUT", 0.05),
+        ge=0,
+        lt=1,
+        description="Share of the adapters' inputs dropped while training, 0 to 1.",
+        json_schema_extra=_group("LoRA"),
+    )
+    target_modules: ModuleNames = Field(
+        _names_of(environment_default("DEFAULT_TARGET_MODULES", "q_proj,v_proj")),
+        min_length=1,
+        description="Names of the linear layers to adapt, by comma, or all-linear for every one but the head.",
+        json_schema_extra=_group("LoRA"),
+    )
+
+    learning_rate: float = Field(
+        2e-4, gt=0, le=1, description="Highest learning rate.", json_schema_extra=_group("Optimization")
+    )
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="Course of the learning rate after the warm-up.", json_schema_extra=_group("Optimization")
+    )
+    warmup_fraction: float = Field(
+        0.03,
+        ge=0,
+        lt=1,
+        description="Share of the steps in which the rate rises, 0 to 1.",
+        json_schema_extra=_group("Optimization"),
+    )
+    weight_decay: float = Field(0.0, ge=0, le=1, description="AdamW weight decay.", json_schema_extra=_group("Optimization"))
+    max_grad_norm: float = Field(
+        1.0,
+        gt=0,
+        le=1e6,
+        description="Longest gradient; a longer one is shortened to it.",
+        json_schema_extra=_group("Optimization"),
+    )
+
+    epochs: int = Field(
+        1, ge=1, le=1000, description="Passes over the examples.", json_schema_extra=_group("Duration", "epochs")
+    )
+    max_steps: int | None = Field(
+        None,
+        ge=1,
+        description="Stop after this many steps, if the epochs have not ended.",
+        json_schema_extra=_group("Duration", "steps"),
+    )
+    batch_size: int = Field(
+        environment_default("DEFAULT_BATCH_SIZE", 4),
+        ge=1,
+        le=4096,
+        description="Rows joined into one micro-batch. Not used where tokens_per_batch is set.",
+        json_schema_extra=_group("Batches", "rows"),
+    )
+    tokens_per_batch: int | None = Field(
+        None,
+        ge=16,
+        le=1_048_576,
+        description="Join rows up to this many tokens into one micro-batch, instead of batch_size rows.",
+        json_schema_extra=_group("Batches", "tokens"),
+    )
+    gradient_accumulation: int = Field(
+        1, ge=1, le=4096, description="Micro-batches per step.", json_schema_extra=_group("Batches", "micro-batches")
+    )
+
+    precision: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto",
+        description="Number type of the computation; auto measures which is faster. Adapters stay float32.",
+        json_schema_extra=_group("Machine"),
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations twice to need less memory.", json_schema_extra=_group("Machine")
+    )
+    checkpoint_every_seconds: float = Field(
+        30, gt=0, le=86_400, description="Longest time between two checkpoints.", json_schema_extra=_group("Machine", "seconds")
+    )
+    checkpoint_every_steps: int | None = Field(
+        None, ge=1, description="Also save after every so many steps.", json_schema_extra=_group("Machine", "steps")
+    )
+    eval_every_steps: int | None = Field(
+        None,
+        ge=1,
+        description="Measure the loss on the evaluation examples every so many steps. Empty: after each epoch.",
+        json_schema_extra=_group("Duration", "steps"),
+    )
+    seed: int | None = Field(
+        None,
+        ge=0,
+        le=2**32 - 1,
+        description="Seed of order, weights and dropout. Empty: the node's own, the same at every attempt.",
+        json_schema_extra=_group("Machine"),
+    )
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _method_is_built(cls, value: object) -> object:
+        return _refuse_later(value, LATER_METHODS, built="lora")
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _objective_is_built(cls, value: object) -> object:
+        return _refuse_later(value, LATER_OBJECTIVES, built="sft")
+
+    @model_validator(mode="after")
+    def _all_linear_stands_alone(self) -> TrainingConfig:
+        if ALL_LINEAR in self.target_modules and len(self.target_modules) > 1:
+            raise ValueError(f"target_modules must be names or {ALL_LINEAR}, not both, got {self.target_modules}")
+        return self
+
+
+def _refuse_later(value: object, later: tuple[str, ...], *, built: str) -> object:
+    if value in later:
+        raise ValueError(f"{value} comes in a later release; this one has {built}")
+    return value

@@ -1,0 +1,101 @@
+"""Write what a training leaves behind: the adapter with its tokenizer, and the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from celery_workers.contract.context import Figure, ReportDocument, Series, Table
+from celery_workers.modeling.device import peak_memory_bytes
+from celery_workers.modeling.loading import ADAPTER_CONFIG, load_tokenizer
+from celery_workers.training.setup import Training
+
+REPORT_POINTS = 500
+"""Most points of a curve in the report; the run's metrics have all."""
+
+
+def save_adapter(training: Training, folder: Path, *, base_model: str, base_folder: Path) -> None:
+    """Write the adapter in PEFT's format, and the tokenizer, to ``folder``. Same weights give the same bytes.
+
+    ``base_model`` is the reference that the adapter belongs to, which PEFT would otherwise record as a path.
+    """
+    # "auto" would ask the hub whether the base's vocabulary has grown; only adapters are trained here
+    training.model.save_pretrained(str(folder), save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's template; the registry writes a card of its own
+    path = folder / ADAPTER_CONFIG
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = base_model
+    config["target_modules"] = sorted(config["target_modules"])  # PEFT keeps a set, whose order changes by process
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    load_tokenizer(base_folder).save_pretrained(folder)
+    for file in folder.iterdir():
+        file.chmod(0o644)
+
+
+def summarize(training: Training) -> dict[str, str | int | float | bool | None]:
+    """Return the numbers of the whole training, over all its attempts. Losses are per supervised token, in nats."""
+    history, plan = training.history, training.plan
+    return {
+        "final_loss": history.losses[-1],
+        "eval_loss": history.eval_losses[-1] if history.eval_losses else None,
+        "steps": plan.total_steps,
+        "epochs": round(plan.epochs_done(plan.total_steps), 4),
+        "tokens": history.tokens,
+        "supervised_tokens": history.supervised_tokens,
+        "training_seconds": round(history.seconds, 3),
+        "tokens_per_second": round(history.tokens / history.seconds, 1),
+        "peak_memory_bytes": peak_memory_bytes(training.device),
+        "trainable_parameters": sum(parameter.numel() for parameter in training.parameters.values()),
+        "precision": training.precision,
+        "device": training.device.type,
+    }
+
+
+def make_report(training: Training, *, base_model: str) -> ReportDocument:
+    """Return the training's report: its numbers, settings and curves."""
+    history = training.history
+    steps = list(range(1, len(history.losses) + 1))
+    losses = [_series("training", steps, history.losses)]
+    if history.eval_losses:
+        losses.append(_series("evaluation", history.eval_steps, history.eval_losses))
+    settings = {**training.config.model_dump(mode="json"), "base_model": base_model, "seed": training.seed}
+    return ReportDocument(
+        kind="training",
+        title=f"Training of {base_model}",
+        summary=summarize(training),
+        verdict=_verdict(training),
+        tables=[Table(title="Settings", columns=["setting", "value"], rows=[[key, _cell(settings[key])] for key in settings])],
+        figures=[
+            _figure("Loss", "nats per supervised token", losses),
+            _figure("Learning rate", "learning rate", [_series("learning rate", steps, history.learning_rates)]),
+            _figure("Gradient norm", "norm before clipping", [_series("gradient norm", steps, history.grad_norms)]),
+        ],
+        data={
+            "eval": [{"step": step, "loss": loss} for step, loss in zip(history.eval_steps, history.eval_losses, strict=True)]
+        },
+    )
+
+
+def _verdict(training: Training) -> str:
+    losses = training.history.eval_losses
+    if len(losses) > 1 and losses[-1] > min(losses) * 1.02:
+        best = training.history.eval_steps[losses.index(min(losses))]
+        return f"The evaluation loss was lowest after step {best} and has risen since: fewer epochs may do better."
+    return ""
+
+
+def _figure(title: str, y_label: str, series: list[Series]) -> Figure:
+    return Figure(title=title, type="line", x_label="step", y_label=y_label, series=series)
+
+
+def _series(name: str, x: Sequence[int], y: Sequence[float]) -> Series:
+    """Return a line of at most ``REPORT_POINTS`` points, evenly picked, the last one among them."""
+    picked = np.unique(np.linspace(0, len(x) - 1, min(len(x), REPORT_POINTS)).round().astype(int))
+    return Series(name=name, x=[float(x[index]) for index in picked], y=[float(y[index]) for index in picked])
+
+
+def _cell(value: object) -> str | int | float | bool | None:
+    return value if isinstance(value, str | int | float | bool) or value is None else ", ".join(map(str, value))  # type: ignore[call-overload]
