@@ -2,6 +2,7 @@
 
 from django.urls import include, path
 
+from platform_site import schema  # noqa: F401 (the import registers how the schema describes signing in)
 from platform_site.tokens_api import TokensView, TokenView
 
 urlpatterns = [
