@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from django.conf import settings
 from django.db import models
 
@@ -12,7 +14,7 @@ class RegisteredModel(UUIDModel):
     """A name under which versions are kept."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="registered_models")
-    name = models.CharField(max_length=200)
+    name = models.CharField(max_length=300)
 
     objects = ScopedQuerySet.as_manager()
 
@@ -25,6 +27,10 @@ class RegisteredModel(UUIDModel):
 
 class ModelVersionQuerySet(ScopedQuerySet):
     owner_path = "model__owner"
+
+    def with_content(self, *, kind: str, sha256: str) -> Self:
+        """Return the versions of that kind whose weights have that digest, newest first."""
+        return self.filter(kind=kind, sha256=sha256).newest_first()
 
 
 class ModelVersion(UUIDModel):
@@ -40,18 +46,26 @@ class ModelVersion(UUIDModel):
     number = models.PositiveIntegerField()
     kind = models.CharField(max_length=10, choices=Kind.choices)
     base_model = models.CharField(max_length=300, help_text="Reference of the base, as in a config.")
+    sha256 = models.CharField(
+        max_length=64, blank=True, db_index=True, help_text="Digest of the artifact, or of what a base's reference stood for."
+    )
     parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="derived")
     artifact = models.ForeignKey(
         "pipelines.Artifact", null=True, blank=True, on_delete=models.PROTECT, related_name="model_versions"
     )
     run = models.ForeignKey("pipelines.Run", null=True, blank=True, on_delete=models.SET_NULL, related_name="model_versions")
     node = models.CharField(max_length=100, blank=True)
-    metrics = models.JSONField(default=dict, help_text="Summary numbers of the run that made it, units in the names.")
+    metrics = models.JSONField(default=dict, help_text="Summary numbers of the node that made it, units in the names.")
 
     objects = ModelVersionQuerySet.as_manager()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["model", "number"], name="model_version_number_unique")]
+        constraints = [
+            models.UniqueConstraint(fields=["model", "number"], name="model_version_number_unique"),
+            models.CheckConstraint(
+                condition=models.Q(kind="base") | models.Q(artifact__isnull=False), name="model_version_has_weights"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.model} v{self.number} ({self.kind})"
@@ -64,9 +78,13 @@ class Evaluation(UUIDModel):
     model_version = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="evaluations")
     report = models.ForeignKey("pipelines.Artifact", on_delete=models.PROTECT, related_name="evaluations")
     run = models.ForeignKey("pipelines.Run", null=True, on_delete=models.SET_NULL, related_name="evaluations")
-    scores = models.JSONField(default=dict)
+    examples_sha256 = models.CharField(max_length=64, blank=True, help_text="Digest of the examples it was measured on.")
+    scores = models.JSONField(default=dict, help_text="Loss in nats per supervised token, shares from 0 to 1.")
 
     objects = ScopedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["model_version", "report"], name="evaluation_report_unique")]
 
     def __str__(self) -> str:
         return f"evaluation of {self.model_version}"

@@ -1,0 +1,182 @@
+"""The shapes of the registry in the REST API."""
+
+from __future__ import annotations
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+from rest_framework.reverse import reverse
+
+from models_app.models import Evaluation, ModelVersion, RegisteredModel
+from models_app.services import available_formats, comparisons_of, evaluations_of
+
+
+class ModelFilterSerializer(serializers.Serializer):
+    """Query of the list."""
+
+    kind = serializers.ChoiceField(
+        ModelVersion.Kind.choices, required=False, help_text="Only versions of this kind, and the models that have one."
+    )
+    search = serializers.CharField(required=False, help_text="Part of the name.")
+
+
+class DownloadQuerySerializer(serializers.Serializer):
+    """Query of a download."""
+
+    format = serializers.ChoiceField(
+        [ModelVersion.Kind.ADAPTER.value, ModelVersion.Kind.MERGED.value],
+        required=False,
+        help_text="Form of the weights; by default that of the version itself.",
+    )
+    file = serializers.CharField(
+        required=False, help_text="One file of the folder, with range support, instead of a zip of all of it."
+    )
+
+
+class VersionSummarySerializer(serializers.ModelSerializer):
+    """One version in a list."""
+
+    size_bytes = serializers.IntegerField(source="artifact.size_bytes", default=None, allow_null=True)
+    run = serializers.UUIDField(source="run_id", allow_null=True)
+    parent = serializers.UUIDField(source="parent_id", allow_null=True)
+    metrics = serializers.DictField(child=serializers.FloatField())
+
+    class Meta:
+        model = ModelVersion
+        fields = [
+            "id", "number", "kind", "base_model", "sha256", "size_bytes", "parent", "run", "node", "metrics", "created_at",
+        ]  # fmt: skip
+
+
+class RegisteredModelSerializer(serializers.ModelSerializer):
+    """A name with its versions, newest first. The ids of the versions are those of ``/models/{id}``."""
+
+    versions = VersionSummarySerializer(many=True)
+
+    class Meta:
+        model = RegisteredModel
+        fields = ["id", "name", "created_at", "versions"]
+
+
+class ModelNameSerializer(serializers.ModelSerializer):
+    """The name that a version belongs to."""
+
+    class Meta:
+        model = RegisteredModel
+        fields = ["id", "name"]
+
+
+class RelatedVersionSerializer(serializers.ModelSerializer):
+    """A version in another's lineage."""
+
+    name = serializers.CharField(source="model.name")
+
+    class Meta:
+        model = ModelVersion
+        fields = ["id", "name", "number", "kind"]
+
+
+class EvaluationSerializer(serializers.ModelSerializer):
+    """Scores on one set of examples. ``model_version`` differs from the version where a merged model shows its adapter's."""
+
+    model_version = serializers.UUIDField(source="model_version_id")
+    report = serializers.UUIDField(source="report_id", help_text="Artifact of the report.")
+    run = serializers.UUIDField(source="run_id", allow_null=True)
+    scores = serializers.DictField(child=serializers.FloatField(allow_null=True))
+
+    class Meta:
+        model = Evaluation
+        fields = ["id", "model_version", "report", "run", "examples_sha256", "scores", "created_at"]
+
+
+class MetricDifferenceSerializer(serializers.Serializer):
+    """One metric of two models with the interval of its difference."""
+
+    metric = serializers.CharField()
+    rows = serializers.IntegerField()
+    before = serializers.FloatField()
+    after = serializers.FloatField()
+    difference = serializers.FloatField()
+    low = serializers.FloatField()
+    high = serializers.FloatField()
+    wins = serializers.IntegerField()
+    ties = serializers.IntegerField()
+    losses = serializers.IntegerField()
+    improvement = serializers.IntegerField(help_text="1 shown to be better, -1 shown to be worse, 0 neither.")
+
+
+class ComparisonSerializer(serializers.Serializer):
+    """What a comparison report says of the version."""
+
+    report = serializers.UUIDField(help_text="Artifact of the report.")
+    baseline = serializers.CharField()
+    subject = serializers.CharField()
+    baseline_sha256 = serializers.CharField()
+    subject_sha256 = serializers.CharField()
+    verdict = serializers.CharField()
+    metrics = MetricDifferenceSerializer(many=True)
+    created_at = serializers.DateTimeField()
+
+
+class FileSerializer(serializers.Serializer):
+    """One file of a version's folder."""
+
+    path = serializers.CharField()
+    sha256 = serializers.CharField()
+    size_bytes = serializers.IntegerField()
+
+
+class DownloadSerializer(serializers.Serializer):
+    """A form in which the version can be downloaded."""
+
+    format = serializers.CharField()
+    url = serializers.URLField()
+
+
+class ModelVersionSerializer(VersionSummarySerializer):
+    """One version with its lineage, scores, comparisons and files."""
+
+    model = ModelNameSerializer()
+    parent = RelatedVersionSerializer(allow_null=True)
+    derived = serializers.SerializerMethodField()
+    artifact = serializers.UUIDField(source="artifact_id", allow_null=True)
+    metadata = serializers.DictField(source="artifact.metadata", default=dict)
+    files = FileSerializer(source="artifact.manifest", many=True, default=list)
+    evaluations = serializers.SerializerMethodField()
+    comparisons = serializers.SerializerMethodField()
+    downloads = serializers.SerializerMethodField()
+    card = serializers.SerializerMethodField()
+
+    class Meta:
+        model = ModelVersion
+        fields = [
+            "id", "model", "number", "kind", "base_model", "sha256", "size_bytes", "artifact", "parent", "derived", "run",
+            "node", "metrics", "metadata", "files", "evaluations", "comparisons", "downloads", "card", "created_at",
+        ]  # fmt: skip
+
+    @extend_schema_field(RelatedVersionSerializer(many=True))
+    def get_derived(self, version: ModelVersion) -> list[dict[str, object]]:
+        """Return the versions made from this one."""
+        derived: QuerySet[ModelVersion] = version.derived.select_related("model").newest_first()
+        return RelatedVersionSerializer(derived.visible_to(self.context["request"].user), many=True).data
+
+    @extend_schema_field(EvaluationSerializer(many=True))
+    def get_evaluations(self, version: ModelVersion) -> list[dict[str, object]]:
+        """Return its scores, newest first."""
+        return EvaluationSerializer(evaluations_of(version, self.context["request"].user), many=True).data
+
+    @extend_schema_field(ComparisonSerializer(many=True))
+    def get_comparisons(self, version: ModelVersion) -> list[dict[str, object]]:
+        """Return what comparisons say of it, newest first."""
+        return ComparisonSerializer(comparisons_of(version, self.context["request"].user), many=True).data
+
+    @extend_schema_field(DownloadSerializer(many=True))
+    def get_downloads(self, version: ModelVersion) -> list[dict[str, str]]:
+        """Return where it can be downloaded, by format."""
+        url = reverse("model-download", args=[version.pk], request=self.context["request"])
+        return [{"format": name, "url": f"{url}?format={name}"} for name in available_formats(version)]
+
+    @extend_schema_field({"type": "string", "format": "uri"})
+    def get_card(self, version: ModelVersion) -> str:
+        """Return the address of its card."""
+        return reverse("model-card", args=[version.pk], request=self.context["request"])
