@@ -36,11 +36,11 @@ class EventSerializer(serializers.Serializer):
 
 
 class EventPageSerializer(serializers.Serializer):
-    """Events in order; ``next`` is the address of those after them, null where the page is the last one now."""
+    """Events in order; a link is null where nothing follows it now."""
 
     results = EventSerializer(many=True)
-    next = serializers.URLField(allow_null=True)
-    previous = serializers.URLField(allow_null=True, help_text="Always null: pages go forward, by number.")
+    next = serializers.URLField(allow_null=True, help_text="The events after these, when reading forward.")
+    previous = serializers.URLField(allow_null=True, help_text="The events before these, when reading back by before.")
 
 
 class LevelField(serializers.ChoiceField):
@@ -57,6 +57,9 @@ class HistoryQuerySerializer(serializers.Serializer):
     after = serializers.IntegerField(min_value=0, default=0, help_text="Only events with a higher number.")
     before = serializers.IntegerField(
         min_value=1, allow_null=True, default=None, help_text="Only events with a lower number: the last of them, in order."
+    )
+    before = serializers.IntegerField(
+        min_value=0, default=None, help_text="Only events with a lower number, and of those the last ones."
     )
     limit = serializers.IntegerField(min_value=1, max_value=MAX_PAGE_EVENTS, default=500)
     level = LevelField(choices=LEVELS, default="", help_text="The least severe level to show.")

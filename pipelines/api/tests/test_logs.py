@@ -205,9 +205,21 @@ class TestHistory:
         assert [event["seq"] for event in second["results"]] == [4, 5]
         assert second["next"] is None
 
+    def test_pages_go_back_from_a_number(self, api_client, run):
+        append(run.id, log_lines(5))
+
+        last = api_client.get(f"/api/v1/logs/history/{run.id}?before=6&limit=3").json()
+        first = api_client.get(last["previous"]).json()
+
+        assert [event["seq"] for event in last["results"]] == [3, 4, 5]
+        assert last["next"] is None
+        assert [event["seq"] for event in first["results"]] == [1, 2]
+        assert first["previous"] is None
+
     @pytest.mark.parametrize(
         ("query", "seqs"),
         [
+            ("before=3", [1, 2]),
             ("level=WARNING", [2, 3]),
             ("level=info", [1, 2, 3]),
             ("node=export", [3]),
