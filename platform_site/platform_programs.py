@@ -13,7 +13,7 @@ BEAT_STOP_SECONDS = 10
 
 
 def programs(environment: Environment) -> list[Program]:
-    """Return the programs in the order of their start.
+    """Return what must run before the platform is ready, in the order of its start.
 
     Workers get their cancel grace and some seconds to save and stop; the web server cuts streams after
     ``WEB_STOP_SECONDS``, and their readers go on elsewhere from the last number.
@@ -23,8 +23,12 @@ def programs(environment: Environment) -> list[Program]:
         Program(name="worker-gpu", command=_worker("gpu"), stop_timeout_seconds=worker_stop_seconds),
         Program(name="worker-cpu", command=_worker("cpu"), stop_timeout_seconds=worker_stop_seconds),
         Program(name="web", command=_web(environment), stop_timeout_seconds=WEB_STOP_SECONDS + 5),
-        Program(name="beat", command=[*CELERY, "beat", "--loglevel", "WARNING"], stop_timeout_seconds=BEAT_STOP_SECONDS),
     ]
+
+
+def beat() -> Program:
+    """Return the clock of the reconciler. Nobody waits for it at the start, so it comes last."""
+    return Program(name="beat", command=[*CELERY, "beat", "--loglevel", "WARNING"], stop_timeout_seconds=BEAT_STOP_SECONDS)
 
 
 def _web(environment: Environment) -> list[str]:

@@ -86,6 +86,11 @@ class Processes:
             self.stop()
             raise
 
+    def add(self, program: Program) -> None:
+        """Start one more program."""
+        self._programs.append(program)
+        self._running[program.name] = self._launch(program)
+
     def log_file(self, name: str) -> Path:
         """Return where the output of the program ``name`` goes."""
         return self._log_folder / f"{name}.log"

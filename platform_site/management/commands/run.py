@@ -21,7 +21,7 @@ from platform_site.embedded.processes import Processes
 from platform_site.embedded.services import share_for_children
 from platform_site.login import login_path
 from platform_site.models import User
-from platform_site.platform_programs import programs
+from platform_site.platform_programs import beat, programs
 
 MIGRATION_LOCK = 7_412_025  # any number of our own: two launchers must not migrate at once
 START_TIMEOUT_SECONDS = 120.0
@@ -65,6 +65,7 @@ class Command(BaseCommand):
             )
             self._listen_for_signals(processes)
             if self._wait_until_ready(processes, started_at + START_TIMEOUT_SECONDS):
+                processes.add(beat())
                 self._announce(link, time.monotonic() - started_at)
             while not self.stop_asked.wait(CHECK_SECONDS):
                 processes.check()
@@ -90,7 +91,7 @@ class Command(BaseCommand):
         Raises: CommandError: it took too long; what /ready last said is in the message.
         """
         answer = "no answer"
-        while not self.stop_asked.wait(0.05):
+        while not self.stop_asked.wait(0.1):
             processes.check()
             is_ready, answer = _ask_ready(settings.ENV.api_host, settings.ENV.api_port)
             if is_ready:

@@ -10,7 +10,7 @@ import psutil
 import pytest
 import requests
 
-from platform_site.tests.platform.harness import Platform, chat_rows, pipeline
+from platform_site.tests.platform.harness import Platform, chat_rows, pipeline, wait_for
 
 SECOND_START_SECONDS = 5.0
 
@@ -22,6 +22,10 @@ def fresh(model_roots) -> Iterator[Platform]:
     platform.remove()
 
 
+def command_lines(platform: Platform) -> str:
+    return "\n".join(" ".join(process.cmdline()) for process in platform.processes())
+
+
 def assert_gone(processes: list[psutil.Process], *, seconds: float = 1) -> None:
     _, alive = psutil.wait_procs(processes, timeout=seconds)
     assert not alive, [process.cmdline() for process in alive]
@@ -29,8 +33,9 @@ def assert_gone(processes: list[psutil.Process], *, seconds: float = 1) -> None:
 
 def test_first_start_prints_a_login_link_that_works_and_ctrl_c_leaves_nothing(fresh: Platform):
     fresh.start()
+    wait_for(lambda: "beat" in command_lines(fresh), seconds=10, what="beat, which comes last")
     family = fresh.processes()
-    names = " ".join(" ".join(process.cmdline()) for process in family)
+    names = command_lines(fresh)
     for part in ("manage.py run", "embedded.keeper", "postgres", "valkey-server", "uvicorn", "-Q cpu", "-Q gpu", "beat"):
         assert part in names
     link = (fresh.var_dir / "logs/login.txt").read_text().strip()
