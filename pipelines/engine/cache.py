@@ -138,11 +138,10 @@ def _with_digests(spec: AgentSpec, config: Mapping[str, object], references: Map
 
 
 def _flat(value: object, path: str = "") -> dict[str, object]:
-    if isinstance(value, Mapping) and value:
-        return {
-            name: item for key, inner in value.items() for name, item in _flat(inner, f"{path}.{key}" if path else key).items()
-        }
-    return {path: value}
+    if not isinstance(value, Mapping) or (path and not value):
+        return {path: value} if path else {}
+    below = (_flat(item, f"{path}.{key}" if path else str(key)) for key, item in value.items())
+    return {name: item for flat in below for name, item in flat.items()}
 
 
 def _mapping(value: object) -> Mapping[str, object]:

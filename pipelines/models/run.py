@@ -134,8 +134,9 @@ class Run(StatusModel):
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="runs")
     version = models.ForeignKey(PipelineVersion, on_delete=models.PROTECT, related_name="runs")
     name = models.CharField(max_length=200, blank=True)
-    client_run_id = models.CharField(max_length=64, null=True, blank=True, validators=[CLIENT_RUN_ID])
-    idempotency_key = models.CharField(max_length=200, null=True, blank=True)
+    # null, not empty: many runs have none, and the constraint below is on those that have one
+    client_run_id = models.CharField(max_length=64, null=True, blank=True, validators=[CLIENT_RUN_ID])  # noqa: DJ001
+    idempotency_key = models.CharField(max_length=200, null=True, blank=True)  # noqa: DJ001
     request_digest = models.CharField(max_length=64, blank=True, help_text="SHA-256 of the request, for the idempotency key.")
     parameters = models.JSONField(default=dict, blank=True)
     ignore_cache = models.BooleanField(default=False)

@@ -42,7 +42,7 @@ def succeed(node_run: NodeRun, *, without: tuple[str, ...] = (), content: str = 
         if port.kind in FOLDER_KINDS:
             path.mkdir()
         file = path / "content" if port.kind in FOLDER_KINDS else path
-        file.write_text(f"{port.name} {sorted(node_run.config.items())} {content}")
+        file.write_text(f"{port.name} {content or sorted(node_run.config.items())}")
         values[port.name] = [PortValue(kind=port.kind, path=str(path), metadata={"title": port.name})]
     try:
         outputs = store_outputs(Result(outputs=values), spec)
