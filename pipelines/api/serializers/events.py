@@ -58,9 +58,6 @@ class HistoryQuerySerializer(serializers.Serializer):
     before = serializers.IntegerField(
         min_value=1, allow_null=True, default=None, help_text="Only events with a lower number: the last of them, in order."
     )
-    before = serializers.IntegerField(
-        min_value=0, default=None, help_text="Only events with a lower number, and of those the last ones."
-    )
     limit = serializers.IntegerField(min_value=1, max_value=MAX_PAGE_EVENTS, default=500)
     level = LevelField(choices=LEVELS, default="", help_text="The least severe level to show.")
     node = serializers.CharField(default="", help_text="Name of a node.")

@@ -38,10 +38,12 @@ class LogHistoryView(APIView):
         query = HistoryQuerySerializer(data=request.query_params)
         query.is_valid(raise_exception=True)
         events = read(run.id, **query.validated_data)
-        following = None
-        if query.validated_data["before"] is None and len(events) == query.validated_data["limit"]:
-            following = replace_query_param(request.build_absolute_uri(), "after", events[-1].seq)
-        return Response({"results": [event.json for event in events], "next": following, "previous": None})
+        links: dict[str, str | None] = {"next": None, "previous": None}
+        if len(events) == query.validated_data["limit"]:
+            is_backward = query.validated_data["before"] is not None
+            link, name, seq = ("previous", "before", events[0].seq) if is_backward else ("next", "after", events[-1].seq)
+            links[link] = replace_query_param(request.build_absolute_uri(), name, seq)
+        return Response({"results": [event.json for event in events], **links})
 
 
 class AnyAccept(BaseContentNegotiation):
