@@ -22,6 +22,11 @@ class Dataset(UUIDModel):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def latest_version(self) -> DatasetVersion | None:
+        """The version with the highest number; reads prefetched versions where there are any."""
+        return max(self.versions.all(), key=lambda version: version.number, default=None)
+
 
 class DatasetVersionQuerySet(ScopedQuerySet):
     owner_path = "dataset__owner"
@@ -45,7 +50,7 @@ class DatasetVersion(UUIDModel):
     size_bytes = models.BigIntegerField()
     rows = models.BigIntegerField()
     columns = models.JSONField(default=list, help_text='[{"name", "type"}]')
-    report = models.JSONField(default=dict, help_text="The row-level validation report.")
+    report = models.JSONField(default=dict, help_text="The row-level validation report, in the shape of ReportDocument.")
 
     objects = DatasetVersionQuerySet.as_manager()
 
@@ -57,3 +62,12 @@ class DatasetVersion(UUIDModel):
 
     def __str__(self) -> str:
         return f"{self.dataset} v{self.number}"
+
+    def save(self, *args: object, **kwargs: object) -> None:
+        """Refuse to change a stored version.
+
+        Raises: TypeError: the version is stored already.
+        """
+        if not self._state.adding:
+            raise TypeError(f"DatasetVersion {self.pk} is immutable; make a new version")
+        super().save(*args, **kwargs)

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from celery_workers.contract import Agent, AgentConfig, AgentContext, Category, Dataset, Report, ReportDocument, UserInputError
-from celery_workers.contract.context import Figure, Series, Table
+from celery_workers.contract import Agent, AgentConfig, AgentContext, Category, Dataset, Report, UserInputError
 
 if TYPE_CHECKING:
     from celery_workers.data.row_formats import Detected
@@ -60,7 +59,7 @@ class ValidationAgent(Agent[ValidationConfig, ValidationInputs, ValidationOutput
         Raises: UserInputError: no row is fit, more than the allowed part has errors, or any has and ``on_error`` is stop.
         """
         from celery_workers.data.row_formats import Detected, shape_of
-        from celery_workers.data.validation_report import ReportBuilder
+        from celery_workers.data.validation_report import ReportBuilder, as_document
 
         metadata = inputs.dataset.metadata
         shape = shape_of(str(metadata.get("format")))
@@ -73,7 +72,7 @@ class ValidationAgent(Agent[ValidationConfig, ValidationInputs, ValidationOutput
         kept = {**metadata, "rows": builder.fit_rows}
         kept.pop("rows_with_read_problems", None)
         path = ctx.workdir / "report.json"
-        document = _document(report)
+        document = as_document(report)
         return ValidationOutputs(
             dataset=Dataset(path=ctx.workdir / "dataset", metadata=kept),
             report=Report(path=path, metadata=dict(document.write(path))),
@@ -127,41 +126,4 @@ def _judge(config: ValidationConfig, report: dict[str, object]) -> None:
             "row_numbers": {count["code"]: count["row_numbers"][:50] for count in report["counts"]},
             "problems": errors[:20],
         },
-    )
-
-
-def _document(report: dict[str, object]) -> ReportDocument:
-    rows, fit = report["rows"], report["fit_rows"]
-    counts = Table(
-        title="Problems by code",
-        columns=["code", "severity", "rows", "first rows", "meaning", "fix"],
-        rows=[
-            [count["code"], count["severity"], count["rows"], ", ".join(map(str, count["row_numbers"][:10])), count["meaning"],
-             count["fix"]]
-            for count in report["counts"]
-        ],
-    )  # fmt: skip
-    problems = Table(
-        title=f"Problems by row ({report['problems_shown']} of {report['problems_total']})",
-        columns=["row", "field", "code", "message", "fix"],
-        rows=[[item[name] for name in ("row_number", "field", "code", "message", "fix")] for item in report["problems"]],
-    )
-    histogram = report["length_histogram"]
-    lengths = Series(name="rows", x=histogram["from"], y=histogram["rows"])
-    return ReportDocument(
-        kind="validation",
-        title="Validation",
-        summary={
-            "rows": rows,
-            "fit_rows": fit,
-            "dropped_rows": rows - fit,
-            "rows_with_warnings": report["rows_with_warnings"],
-            "duplicate_rows": report["duplicate_rows"],
-        },
-        verdict=f"{fit} of {rows} rows are fit to train on" + (f"; {rows - fit} were left out." if fit < rows else "."),
-        tables=[counts, problems],
-        figures=[
-            Figure(title="Length of rows", type="histogram", x_label="characters, from", y_label="rows", series=[lengths])
-        ],
-        data=report,
     )

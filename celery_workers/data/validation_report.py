@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 
+from celery_workers.contract.context import Figure, ReportDocument, Series, Table
 from celery_workers.data.canonical import CanonicalRow, texts
 from celery_workers.data.checks import DEFAULT_MAX_CHARACTERS, check_row, is_fit
 from celery_workers.data.dedup import DuplicateFinder
@@ -110,3 +111,41 @@ class ReportBuilder:
         """Return rows by length in characters: ``rows[i]`` have at least ``from[i]``, and less than ``from[i + 1]``."""
         last = max((index for index, count in enumerate(self._lengths) if count), default=0)
         return {"from": _EDGES[: last + 1], "rows": self._lengths[: last + 1]}
+
+
+def as_document(report: dict[str, object]) -> ReportDocument:
+    """Return what ``build`` gave as a report to show."""
+    rows, fit = report["rows"], report["fit_rows"]
+    counts = Table(
+        title="Problems by code",
+        columns=["code", "severity", "rows", "first rows", "meaning", "fix"],
+        rows=[
+            [count["code"], count["severity"], count["rows"], ", ".join(map(str, count["row_numbers"][:10])), count["meaning"],
+             count["fix"]]
+            for count in report["counts"]
+        ],
+    )  # fmt: skip
+    problems = Table(
+        title=f"Problems by row ({report['problems_shown']} of {report['problems_total']})",
+        columns=["row", "field", "code", "message", "fix"],
+        rows=[[item[name] for name in ("row_number", "field", "code", "message", "fix")] for item in report["problems"]],
+    )
+    histogram = report["length_histogram"]
+    lengths = Series(name="rows", x=histogram["from"], y=histogram["rows"])
+    return ReportDocument(
+        kind="validation",
+        title="Validation",
+        summary={
+            "rows": rows,
+            "fit_rows": fit,
+            "dropped_rows": rows - fit,
+            "rows_with_warnings": report["rows_with_warnings"],
+            "duplicate_rows": report["duplicate_rows"],
+        },
+        verdict=f"{fit} of {rows} rows are fit to train on" + (f"; {rows - fit} were left out." if fit < rows else "."),
+        tables=[counts, problems],
+        figures=[
+            Figure(title="Length of rows", type="histogram", x_label="characters, from", y_label="rows", series=[lengths])
+        ],
+        data=report,
+    )

@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
                 ('size_bytes', models.BigIntegerField()),
                 ('rows', models.BigIntegerField()),
                 ('columns', models.JSONField(default=list, help_text='[{"name", "type"}]')),
-                ('report', models.JSONField(default=dict, help_text='The row-level validation report.')),
+                ('report', models.JSONField(default=dict, help_text='The row-level validation report, in the shape of ReportDocument.')),
                 ('dataset', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='versions', to='datasets_app.dataset')),
             ],
         ),

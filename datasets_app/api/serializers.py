@@ -1,0 +1,99 @@
+"""Datasets and their versions, as the REST API shows them."""
+
+from __future__ import annotations
+
+from rest_framework import serializers
+
+from celery_workers.data.formats import FileFormat
+from datasets_app.models import Dataset, DatasetVersion
+
+FILE_FORMATS = ["auto", *FileFormat]
+
+
+class UploadSerializer(serializers.Serializer):
+    """A multipart upload."""
+
+    file = serializers.FileField(allow_empty_file=True, max_length=255)
+    name = serializers.CharField(max_length=200, required=False, help_text="Name of the dataset; the file's, if left out.")
+    format = serializers.ChoiceField(FILE_FORMATS, default="auto", help_text="Format of the file; auto goes by its content.")
+
+
+class VersionSerializer(serializers.ModelSerializer):
+    """One version. ``format`` is what its rows are, ``file_format`` what the file is."""
+
+    version = serializers.IntegerField(source="number")
+
+    class Meta:
+        model = DatasetVersion
+        fields = [
+            "version", "format", "format_reason", "file_name", "file_format", "rows", "columns", "size_bytes", "sha256",
+            "created_at",
+        ]  # fmt: skip
+
+
+class UploadedSerializer(serializers.ModelSerializer):
+    """What became of an upload. ``id`` is the dataset's; a pipeline refers to it as ``reference``."""
+
+    id = serializers.UUIDField(source="dataset_id")
+    name = serializers.CharField(source="dataset.name")
+    version = serializers.IntegerField(source="number")
+    reference = serializers.SerializerMethodField()
+    checks = serializers.SerializerMethodField()
+
+    class Meta:
+        model = DatasetVersion
+        fields = [
+            "id", "name", "version", "format", "format_reason", "file_format", "rows", "size_bytes", "sha256", "reference",
+            "checks",
+        ]  # fmt: skip
+
+    def get_reference(self, version: DatasetVersion) -> str:
+        """Return what a config's ``file_path`` takes."""
+        return f"dataset:{version.dataset_id}@{version.number}"
+
+    def get_checks(self, version: DatasetVersion) -> dict[str, int]:
+        """Return how many rows are fit, left out and warned about; the report names them."""
+        return version.report["summary"]
+
+
+class DatasetSerializer(serializers.ModelSerializer):
+    """A dataset with its newest version."""
+
+    latest_version = VersionSerializer(allow_null=True)
+
+    class Meta:
+        model = Dataset
+        fields = ["id", "name", "created_at", "latest_version"]
+
+
+class DatasetDetailSerializer(DatasetSerializer):
+    """A dataset with all its versions, newest first."""
+
+    versions = VersionSerializer(many=True)
+
+    class Meta(DatasetSerializer.Meta):
+        fields = [*DatasetSerializer.Meta.fields, "versions"]
+
+
+class VersionQuerySerializer(serializers.Serializer):
+    """Which version."""
+
+    version = serializers.IntegerField(min_value=1, max_value=2**31 - 1, required=False, help_text="The newest, if left out.")
+
+
+class PreviewQuerySerializer(VersionQuerySerializer):
+    """Which rows of which version."""
+
+    offset = serializers.IntegerField(min_value=0, max_value=2**62, default=0, help_text="Rows to pass over.")
+    limit = serializers.IntegerField(min_value=1, max_value=200, default=20, help_text="Rows to return.")
+
+
+class PreviewSerializer(serializers.Serializer):
+    """A page of rows as they stand in the file. A row that cannot be read has ``problem`` instead of values."""
+
+    version = serializers.IntegerField()
+    offset = serializers.IntegerField()
+    total = serializers.IntegerField(help_text="Rows of the file.")
+    next_offset = serializers.IntegerField(allow_null=True)
+    columns = serializers.ListField(child=serializers.DictField())
+    rows = serializers.ListField(child=serializers.DictField(), help_text="Each with row_number and its columns.")

@@ -1,0 +1,131 @@
+"""Upload a dataset, list datasets, look at their rows and at what was found in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID
+
+from django.conf import settings
+from django.core.files.uploadhandler import TemporaryFileUploadHandler
+from django.db.models import Prefetch, QuerySet
+from django.http import Http404, HttpRequest
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework import generics, status
+from rest_framework.parsers import MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from celery_workers.data.formats import FileFormat
+from datasets_app.api.serializers import (
+    DatasetDetailSerializer,
+    DatasetSerializer,
+    PreviewQuerySerializer,
+    PreviewSerializer,
+    UploadedSerializer,
+    UploadSerializer,
+    VersionQuerySerializer,
+)
+from datasets_app.models import Dataset, DatasetVersion
+from datasets_app.preview import read_page
+from datasets_app.services import import_upload
+
+
+class UploadView(APIView):
+    """The door for data."""
+
+    parser_classes = (MultiPartParser,)
+
+    def initialize_request(self, request: HttpRequest, *args: object, **kwargs: object) -> Request:
+        """Let every upload go to a temporary file, however small; before anything reads the body."""
+        Path(settings.FILE_UPLOAD_TEMP_DIR).mkdir(parents=True, exist_ok=True)
+        request.upload_handlers = [TemporaryFileUploadHandler(request)]
+        return super().initialize_request(request, *args, **kwargs)
+
+    @extend_schema(
+        operation_id="datasets_upload",
+        request={"multipart/form-data": UploadSerializer},
+        responses={201: UploadedSerializer, 200: UploadedSerializer},
+    )
+    def post(self, request: Request) -> Response:
+        """Upload a CSV, JSON, JSON Lines or Parquet file: the first or next version of the dataset of that name.
+
+        Every row is checked; the report names what is wrong with which. 200 instead of 201: this content is the version
+        named in the answer already.
+        """
+        body = UploadSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        upload, file_format = body.validated_data["file"], body.validated_data["format"]
+        imported = import_upload(
+            user=request.user,
+            upload=upload,
+            name=body.validated_data.get("name") or Path(upload.name).stem[:200],
+            file_format=None if file_format == "auto" else FileFormat(file_format),
+        )
+        answer = UploadedSerializer(imported.version).data
+        return Response(answer, status=status.HTTP_201_CREATED if imported.created else status.HTTP_200_OK)
+
+
+@extend_schema_view(get=extend_schema(operation_id="datasets_list"))
+class DatasetsView(generics.ListAPIView):
+    """The user's datasets, newest first."""
+
+    serializer_class = DatasetSerializer
+
+    def get_queryset(self) -> QuerySet[Dataset]:
+        """Return the user's own datasets with their newest versions."""
+        return Dataset.objects.visible_to(self.request.user).prefetch_related(_versions())
+
+
+@extend_schema_view(get=extend_schema(operation_id="datasets_get"))
+class DatasetView(generics.RetrieveAPIView):
+    """One dataset with its versions."""
+
+    serializer_class = DatasetDetailSerializer
+    lookup_field = "id"
+
+    def get_queryset(self) -> QuerySet[Dataset]:
+        """Return the user's own datasets."""
+        return Dataset.objects.visible_to(self.request.user).prefetch_related(_versions())
+
+
+class PreviewView(APIView):
+    """Rows of a dataset."""
+
+    @extend_schema(operation_id="datasets_preview", parameters=[PreviewQuerySerializer], responses=PreviewSerializer)
+    def get(self, request: Request, id: UUID) -> Response:
+        """Return rows as they stand in the file."""
+        query = PreviewQuerySerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        version = _version(request, id, query.validated_data.get("version"))
+        offset = query.validated_data["offset"]
+        page = read_page(version, offset=offset, limit=query.validated_data["limit"])
+        answer = {
+            "version": version.number, "offset": offset, "total": version.rows, "next_offset": page.next_offset,
+            "columns": version.columns, "rows": page.rows,
+        }  # fmt: skip
+        return Response(answer)
+
+
+class ReportView(APIView):
+    """What was found in a dataset."""
+
+    @extend_schema(operation_id="datasets_report", parameters=[VersionQuerySerializer], responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, id: UUID) -> Response:
+        """Return the validation report: counts by code, and row number, field, message and fix of each problem."""
+        query = VersionQuerySerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        return Response(_version(request, id, query.validated_data.get("version")).report)
+
+
+def _versions() -> Prefetch:
+    return Prefetch("versions", queryset=DatasetVersion.objects.defer("report").order_by("-number"))
+
+
+def _version(request: Request, dataset_id: UUID, number: int | None) -> DatasetVersion:
+    versions = DatasetVersion.objects.visible_to(request.user).filter(dataset=dataset_id).order_by("-number")
+    version = versions.filter(number=number).first() if number else versions.first()
+    if version is None:
+        raise Http404
+    return version

@@ -1,0 +1,191 @@
+"""Import an uploaded file as a version of a dataset."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.core.files.uploadedfile import TemporaryUploadedFile, UploadedFile
+from django.db import transaction
+
+from celery_workers.contract.errors import UserInputError
+from celery_workers.data.formats import FileFormat
+from celery_workers.data.importing import OpenedRows, open_rows
+from celery_workers.data.rows import SourceFile
+from celery_workers.data.validation_report import ReportBuilder, as_document
+from datasets_app.models import Dataset, DatasetVersion
+from pipelines.engine.jsonb import storable, storable_object, storable_text
+from pipelines.models import Artifact
+from platform_site.common import store
+from platform_site.common.errors import InvalidFile, Problem, TooLarge
+
+if TYPE_CHECKING:
+    from platform_site.models import User
+
+logger = logging.getLogger(__name__)
+
+_NAME_ENDINGS = {
+    FileFormat.CSV: (".csv", ".tsv"),
+    FileFormat.JSON: (".json",),
+    FileFormat.JSONL: (".jsonl", ".ndjson", ".json"),
+    FileFormat.PARQUET: (".parquet",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedVersion:
+    """The version that holds the upload, and whether it was made for it."""
+
+    version: DatasetVersion
+    created: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examination:
+    """What one pass over the file found."""
+
+    file_format: FileFormat
+    row_format: str
+    reason: str
+    rows: int
+    columns: list[dict[str, str]]
+    report: dict[str, object]
+
+
+def import_upload(*, user: User, upload: UploadedFile, name: str, file_format: FileFormat | None = None) -> ImportedVersion:
+    """Check an uploaded file and keep it as the next version of the user's dataset ``name``.
+
+    The same content under the same name is the version that exists already. After an error there is neither a row nor a
+    stored file.
+
+    Raises: TooLarge: over ``MAX_UPLOAD_BYTES``. InvalidFile: it cannot be read, fits no row format, or no row is fit to
+    train on. StorageFull. Unavailable.
+    """
+    limit = settings.ENV.max_upload_bytes
+    if upload.size > limit:
+        raise TooLarge(f"a dataset may have at most {limit} bytes, got {upload.size}")
+    with _local_file(upload) as path:
+        sha256, size_bytes = store.digest_file(path)
+        if existing := _find_version(user, name, sha256):
+            return ImportedVersion(version=existing, created=False)
+        source = SourceFile(path=path, name=_readable(upload.name))
+        found = examine(source, file_format)
+        stored = store.store_path(path)
+        try:
+            imported = _keep(user, name, source, found, stored)
+        except BaseException:
+            _forget(stored)
+            raise
+    logger.info("datasets.imported", extra={"version_id": str(imported.version.pk), "size_bytes": size_bytes})
+    return imported
+
+
+def examine(source: SourceFile, file_format: FileFormat | None = None) -> Examination:
+    """Read a file from end to end and check every row.
+
+    Raises: InvalidFile: it cannot be read, fits no row format, or no row is fit to train on.
+    """
+    try:
+        opened = open_rows(source, file_format=file_format)
+        report = _check(opened)
+    except UserInputError as error:
+        problem = Problem(message=error.message, code=error.code, field="file")
+        raise InvalidFile(error.message, errors=[problem], code=error.code) from error
+    if not report["fit_rows"]:
+        raise _nothing_fit(source, report)
+    return Examination(
+        file_format=opened.file_format,
+        row_format=opened.detected.format.value,
+        reason=opened.detected.reason,
+        rows=report["rows"],
+        columns=opened.columns.as_json(),
+        report=as_document(report).model_dump(mode="json"),
+    )
+
+
+def _check(opened: OpenedRows) -> dict[str, object]:
+    builder = ReportBuilder(opened.detected)
+    for rows, _ in opened:
+        for row in rows:
+            builder.add(row)
+    return builder.build()
+
+
+def _nothing_fit(source: SourceFile, report: dict[str, object]) -> InvalidFile:
+    errors = [problem for problem in report["problems"] if problem["severity"] == "error"]
+    problems = [
+        Problem(
+            message=f"row {problem['row_number']}: {problem['message']}. {problem['fix']}", code=problem["code"], field="file"
+        )
+        for problem in errors[:20]
+    ]
+    detail = f"{source.name}: none of {report['rows']} rows is fit to train on; {problems[0].message}"
+    return InvalidFile(detail, errors=problems, code="no_fit_rows")
+
+
+@contextmanager
+def _local_file(upload: UploadedFile) -> Iterator[Path]:
+    """Give the path of the upload, writing it to a temporary file where it came in memory."""
+    if isinstance(upload, TemporaryUploadedFile):
+        upload.flush()
+        yield Path(upload.temporary_file_path())
+        return
+    with tempfile.NamedTemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR, suffix=".upload") as copy:
+        for chunk in upload.chunks():
+            copy.write(chunk)
+        copy.flush()
+        yield Path(copy.name)
+
+
+def _find_version(user: User, name: str, sha256: str) -> DatasetVersion | None:
+    versions = DatasetVersion.objects.visible_to(user).filter(dataset__name=name, sha256=sha256)
+    return versions.select_related("dataset").order_by("-number").first()
+
+
+@transaction.atomic
+def _keep(user: User, name: str, source: SourceFile, found: Examination, stored: store.StoredObject) -> ImportedVersion:
+    dataset, _ = Dataset.objects.get_or_create(owner=user, name=name)
+    Dataset.objects.select_for_update().get(pk=dataset.pk)  # one upload of a name numbers its version at a time
+    if existing := _find_version(user, name, stored.sha256):
+        return ImportedVersion(version=existing, created=False)
+    newest = dataset.versions.order_by("-number").first()
+    version = DatasetVersion.objects.create(
+        dataset=dataset,
+        number=newest.number + 1 if newest else 1,
+        file_name=_file_name(source, found.file_format),
+        file_format=found.file_format.value,
+        format=found.row_format,
+        format_reason=storable_text(found.reason),
+        uri=stored.uri,
+        sha256=stored.sha256,
+        size_bytes=stored.size_bytes,
+        rows=found.rows,
+        columns=storable(found.columns),
+        report=storable_object(found.report),
+    )
+    return ImportedVersion(version=version, created=True)
+
+
+def _forget(stored: store.StoredObject) -> None:
+    """Remove content that no row came to refer to."""
+    if DatasetVersion.objects.filter(uri=stored.uri).exists() or Artifact.objects.filter(uri=stored.uri).exists():
+        return
+    store.remove_stored(stored.uri, manifest=stored.manifest, is_folder=stored.is_folder)
+
+
+def _readable(name: str | None) -> str:
+    """Return a file name as its user knows it, without folders and unprintable characters."""
+    printable = "".join(character for character in Path(name or "upload").name if character.isprintable())
+    return printable[-200:] or "upload"
+
+
+def _file_name(source: SourceFile, file_format: FileFormat) -> str:
+    """Return a name whose ending says what the file is: runs read the file by it."""
+    endings = _NAME_ENDINGS[file_format]
+    return source.name if source.name.lower().endswith(endings) else f"{source.name}{endings[0]}"

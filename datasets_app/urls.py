@@ -1,0 +1,13 @@
+"""Addresses of datasets, below ``/api/v1``."""
+
+from django.urls import path
+
+from datasets_app.api.views import DatasetsView, DatasetView, PreviewView, ReportView, UploadView
+
+urlpatterns = [
+    path("datasets/upload", UploadView.as_view(), name="dataset-upload"),
+    path("datasets", DatasetsView.as_view(), name="api-datasets"),
+    path("datasets/<uuid:id>", DatasetView.as_view(), name="api-dataset"),
+    path("datasets/<uuid:id>/preview", PreviewView.as_view(), name="dataset-preview"),
+    path("datasets/<uuid:id>/report", ReportView.as_view(), name="dataset-report"),
+]
