@@ -6,7 +6,7 @@ from pathlib import Path
 
 from platform_site.embedded.state import embedded_urls
 from platform_site.env import ROOT, read_environment
-from platform_site.settings.parts import database_from_url, kept_secret, storages
+from platform_site.settings.parts import database_from_url, kept_secret, made_folder, storages
 
 ENV = read_environment()
 BASE_DIR = ROOT
@@ -91,7 +91,7 @@ STATICFILES_DIRS = [("ui", BASE_DIR / "frontend" / "src" / "ui")]
 STORAGES = storages(ENV)
 WHITENOISE_USE_FINDERS = True
 DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 1024 * 1024
-FILE_UPLOAD_TEMP_DIR = str(VAR_DIR / "uploads")
+FILE_UPLOAD_TEMP_DIR = str(made_folder(VAR_DIR / "uploads"))
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

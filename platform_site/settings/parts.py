@@ -10,6 +10,11 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from platform_site.env import Environment
 
 
+# Over ASGI each request has a thread of its own, so that Django's persistent connections would be opened anew each time.
+# A reconnect_timeout longer than a few seconds backs off so far that the pool comes back minutes after its database.
+_POOL = {"min_size": 0, "max_size": 16, "timeout": 5.0, "reconnect_timeout": 2.0}
+
+
 def database_from_url(url: str) -> dict[str, object]:
     """Turn ``postgresql://user:password@host:port/name?option=value`` into a Django database."""
     parts = urlsplit(url)
@@ -20,9 +25,9 @@ def database_from_url(url: str) -> dict[str, object]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": parts.hostname or "",
         "PORT": parts.port or "",
-        "CONN_MAX_AGE": 60,
+        "CONN_MAX_AGE": 0,  # given back to the pool after each request
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {"connect_timeout": 10, **dict(parse_qsl(parts.query))},
+        "OPTIONS": {"connect_timeout": 10, "pool": dict(_POOL), **dict(parse_qsl(parts.query))},
     }
 
 
@@ -43,6 +48,12 @@ def kept_secret(var_dir: Path) -> str:
         finally:
             draft.unlink()
         return path.read_text(encoding="ascii")
+
+
+def made_folder(path: Path) -> Path:
+    """Return ``path``, which is a folder afterwards: Django's checks refuse to start without the one for uploads."""
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def storages(environment: Environment) -> dict[str, dict[str, object]]:
