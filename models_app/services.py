@@ -22,7 +22,7 @@ class NotThere(DomainError):
     status: ClassVar[int] = 404
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class StoredEntry:
     """One file of a stored folder, as it is sent."""
 
@@ -33,12 +33,12 @@ class StoredEntry:
     manifest: list[ManifestEntry] = field(default_factory=list)
 
 
-def find_export(version: ModelVersion, format: str) -> ModelVersion:
-    """Return the version that holds ``version`` in ``format``: itself, what it was made from, or what was made from it.
+def find_export(version: ModelVersion, format: str) -> tuple[ModelVersion, Artifact]:
+    """Return what holds ``version`` in ``format``: the version itself, what it was made from, or what was made from it.
 
     Raises: NotThere: it was never exported so, or is a base that the platform does not keep.
     """
-    if version.kind == format:
+    if version.kind in (format, ModelVersion.Kind.BASE):
         found: ModelVersion | None = version
     elif version.parent is not None and version.parent.kind == format:
         found = version.parent
@@ -46,11 +46,13 @@ def find_export(version: ModelVersion, format: str) -> ModelVersion:
         found = version.derived.filter(kind=format).select_related("artifact", "model").newest_first().first()
     if found is None or found.artifact is None:
         raise NotThere(_how_to_get(version, format))
-    return found
+    return found, found.artifact
 
 
 def available_formats(version: ModelVersion) -> list[str]:
     """Return the formats that ``find_export`` finds, in the order of the kinds."""
+    if version.kind == ModelVersion.Kind.BASE:
+        return [] if version.artifact_id is None else [version.kind]
     kinds = set(version.derived.exclude(artifact=None).values_list("kind", flat=True))
     kinds |= {item.kind for item in (version, version.parent) if item is not None and item.artifact_id is not None}
     return [kind for kind in ModelVersion.Kind.values if kind in kinds]

@@ -23,6 +23,7 @@ from models_app.serializers import (
 )
 from models_app.services import download_name, find_export, find_file
 from platform_site.common.downloads import send_stored
+from platform_site.common.negotiation import AnyAccept
 from platform_site.models import User
 
 
@@ -63,6 +64,8 @@ class ModelView(APIView):
 class ModelDownloadView(APIView):
     """The weights of one version."""
 
+    content_negotiation_class = AnyAccept
+
     @extend_schema(
         operation_id="models_download",
         parameters=[
@@ -80,14 +83,16 @@ class ModelDownloadView(APIView):
         query = DownloadQuerySerializer(data=request.query_params)
         query.is_valid(raise_exception=True)
         version = _find_version(request.user, id)
-        export = find_export(version, query.validated_data.get("format", version.kind))
+        found, artifact = find_export(version, query.validated_data.get("format", version.kind))
         if path := query.validated_data.get("file"):
-            return send_stored(request, find_file(export.artifact, path), name=path.rpartition("/")[2])
-        return send_stored(request, export.artifact, name=download_name(export))
+            return send_stored(request, find_file(artifact, path), name=path.rpartition("/")[2])
+        return send_stored(request, artifact, name=download_name(found))
 
 
 class ModelCardView(APIView):
     """What a version is, where it comes from and how good it is, to read."""
+
+    content_negotiation_class = AnyAccept
 
     @extend_schema(operation_id="models_card", responses={(200, "text/markdown"): OpenApiTypes.STR})
     def get(self, request: Request, id: UUID) -> HttpResponse:

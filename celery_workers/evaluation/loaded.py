@@ -74,10 +74,11 @@ def load_models(
 
     Raises: UserInputError: the examples were tokenized otherwise than the model reads. What the loader raises.
     """
+    from celery_workers.modeling.device import pick_device
     from celery_workers.modeling.loading import load_adapter, load_base, load_tokenizer
     from celery_workers.modeling.precision import fastest_precision, torch_dtype
 
-    device = pick_device()
+    device = str(pick_device())
     chosen = fastest_precision(device) if precision == "auto" else precision
     base_model = str((model or examples).metadata["base_model"])
     is_adapter = model is not None and model.metadata.get("model_kind") == "adapter"
@@ -93,13 +94,6 @@ def load_models(
         device=device,
         examples_sha256=examples.sha256 or files_sha256([examples.path / "examples.arrow"]),
     )
-
-
-def pick_device() -> str:
-    """Return ``cuda`` where the process was given a device, else ``cpu``."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def files_sha256(paths: Sequence[Path]) -> str:

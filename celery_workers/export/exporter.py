@@ -96,9 +96,10 @@ def export_model(ctx: AgentContext, source: Model, formats: Sequence[Format], *,
 def _load(ctx: AgentContext, source: Model) -> _Live:
     import torch
 
+    from celery_workers.modeling.device import pick_device
     from celery_workers.modeling.loading import is_adapter_folder, load_adapter, load_base, load_tokenizer
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = str(pick_device())
     base_model = str(source.metadata["base_model"])
     is_adapter = is_adapter_folder(source.path)
     folder = ctx.reference(base_model) if is_adapter else source.path

@@ -15,6 +15,7 @@ from rest_framework.views import APIView
 from pipelines.api.serializers.artifacts import ArtifactSerializer
 from pipelines.models import Artifact
 from platform_site.common.downloads import send_stored
+from platform_site.common.negotiation import AnyAccept
 
 
 class ArtifactView(APIView):
@@ -33,6 +34,8 @@ class ArtifactView(APIView):
 
 class ArtifactDownloadView(APIView):
     """The bytes of one artifact."""
+
+    content_negotiation_class = AnyAccept
 
     @extend_schema(
         operation_id="artifacts_download",

@@ -11,8 +11,6 @@ from django.db import connection
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
-from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
@@ -21,6 +19,7 @@ from rest_framework.views import APIView
 from pipelines.api.serializers.events import EventPageSerializer, EventSerializer, HistoryQuerySerializer, StreamQuerySerializer
 from pipelines.api.views.runs import RUN_ID_PARAMETER, find_run
 from pipelines.events import StoredEvent, TooSlow, follow_batches, read
+from platform_site.common.negotiation import AnyAccept
 
 KEEP_ALIVE_SECONDS = 15.0
 RECONNECT_MILLISECONDS = 2_000
@@ -44,23 +43,6 @@ class LogHistoryView(APIView):
             link, name, seq = ("previous", "before", events[0].seq) if is_backward else ("next", "after", events[-1].seq)
             links[link] = replace_query_param(request.build_absolute_uri(), name, seq)
         return Response({"results": [event.json for event in events], **links})
-
-
-class AnyAccept(BaseContentNegotiation):
-    """Every Accept header is served: one of them gets SSE, all others JSON lines."""
-
-    def select_parser(self, request: Request, parsers: Sequence[object]) -> object:  # noqa: ARG002 (the framework's signature)
-        """Return the first parser; there is no body."""
-        return parsers[0]
-
-    def select_renderer(
-        self,
-        request: Request,  # noqa: ARG002
-        renderers: Sequence[BaseRenderer],
-        format_suffix: str | None = None,  # noqa: ARG002
-    ) -> tuple[BaseRenderer, str]:
-        """Return the JSON renderer, which errors use."""
-        return renderers[0], renderers[0].media_type
 
 
 class LogStreamView(APIView):
