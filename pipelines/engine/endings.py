@@ -19,6 +19,7 @@ LIMITS = frozenset({signal.SIGXCPU, signal.SIGXFSZ})
 _ABORT_MEMORY_WORDS = ("bad_alloc", "Cannot allocate memory", "out of memory")
 
 CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 def oom_kills() -> dict[str, int]:
@@ -39,7 +40,7 @@ def oom_kills() -> dict[str, int]:
 
 def _cgroup_files() -> list[Path]:
     try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        lines = OWN_CGROUPS.read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
     files = []
