@@ -3,7 +3,7 @@
 import { explain, request } from "./api.js";
 import { chart } from "./chart.js";
 import { byId, h, icon, s } from "./dom.js";
-import { label, measured, number } from "./format.js";
+import { label, measured, number, threeDigits } from "./format.js";
 
 const MAX_TABLE_ROWS = 500;
 const MAX_SAMPLES = 50;
@@ -18,7 +18,10 @@ function summary(report) {
 function table({ title, columns, rows }) {
   const isNumber = columns.map((_, index) => rows.length > 0 && rows.every((row) => row[index] === null || typeof row[index] === "number"));
   const head = columns.map((name, index) => h("th", { scope: "col", class: isNumber[index] ? "number" : null }, name));
-  const cell = (value, index) => h("td", { class: isNumber[index] ? "number" : null }, measured(value, columns[index]));
+  // JSON writes 1.0 as 1: where one value of a column has decimals, all get them.
+  const hasDecimals = isNumber.map((isOne, index) => isOne && rows.some((row) => row[index] !== null && !Number.isInteger(row[index])));
+  const text = (value, index) => (hasDecimals[index] && Number.isInteger(value) ? threeDigits(value) : measured(value, columns[index]));
+  const cell = (value, index) => h("td", { class: isNumber[index] ? "number" : null }, text(value, index));
   const body = rows.slice(0, MAX_TABLE_ROWS).map((row) => h("tr", {}, ...row.map(cell)));
   const more = rows.length > MAX_TABLE_ROWS ? h("p", { class: "muted" }, `The first ${MAX_TABLE_ROWS} of ${number(rows.length)} rows; download the report for all.`) : null;
   const whole = h("table", {}, h("thead", {}, h("tr", {}, ...head)), h("tbody", {}, ...body));

@@ -102,9 +102,10 @@ export class RunStream {
     const source = new EventSource(`/api/v1/logs/stream/${this.runId}?after=${this.last}`);
     this.close = () => source.close();
     source.onopen = () => this.onState("live", "by server-sent events");
-    source.onmessage = ({ data }) => {
+    const take = ({ data }) => {
       if (!this.accept(JSON.parse(data))) this.reconnect();
     };
+    for (const type of ["log", "metric", "status"]) source.addEventListener(type, take);
     source.onerror = () => this.reconnect();
   }
 

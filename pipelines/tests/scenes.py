@@ -110,7 +110,7 @@ def train(run: Run, *, steps: int, status: str = Status.RUNNING) -> None:
                 loss=loss,
                 data=data,
                 timestamp=started + timedelta(seconds=step),
-            )  # fmt: skip
+            )
         )
     append(run.pk, lines)
     NodeRun.objects.filter(run=run, node="training").update(
@@ -245,7 +245,7 @@ def failed_run(user: User) -> Run:
     run.refresh_from_db()
     end_nodes(run, until="validation")
     NodeRun.objects.filter(run=run, node="validation").update(
-        status=Status.FAILED, fraction=0.6, started_at=started + timedelta(seconds=1), finished_at=started + timedelta(seconds=3),
+        status=Status.FAILED, fraction=0.6, started_at=started, finished_at=started + timedelta(seconds=2),
         error_kind="user", error_code="too_many_broken_rows", error_message=message, error_field="max_broken_fraction",
         error_evidence={"broken_rows": 41, "rows": 500, "first_rows": [17, 22, 31], "limit_percent": 5.0},
     )  # fmt: skip
