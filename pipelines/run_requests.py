@@ -16,6 +16,8 @@ from pipelines.references import Resolution, resolve_graph
 from platform_site.common.errors import Conflict, InvalidGraph, InvalidInput, Problem
 from platform_site.models import User
 
+MAX_TEXT = 200
+
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedGraph:
@@ -29,7 +31,7 @@ class CheckedGraph:
 class RunRequest:
     """What a person or script asked for.
 
-    Raises: InvalidInput: neither or both of graph and version are given.
+    Raises: InvalidInput: neither or both of graph and version are given, or a text is too long.
     """
 
     user: User
@@ -45,6 +47,10 @@ class RunRequest:
         """Refuse a request that names no graph, or two."""
         if (self.graph is None) == (self.version is None):
             raise InvalidInput("give either a graph or a version of a pipeline")
+        for field, value in (("name", self.name), ("Idempotency-Key", self.idempotency_key or "")):
+            if len(value) > MAX_TEXT or "\x00" in value:
+                message = f"must be at most {MAX_TEXT} characters without NUL, got {len(value)}"
+                raise InvalidInput(f"the {field} {message}", errors=[Problem(message=message, field=field)])
 
     @property
     def document(self) -> Mapping[str, object]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.conf import settings
 
@@ -120,7 +120,7 @@ def _fetch_artifact(resolution: Resolution, cache: Path) -> Path:
     folder = cache / resolution.digest
     if folder.is_dir():
         return folder
-    draft = cache / f".{resolution.digest}.{id(resolution)}"
+    draft = cache / f".{resolution.digest}.{uuid4().hex}"
     manifest = resolution.source["manifest"]
     if not isinstance(manifest, list):
         raise UserInputError("the model's record has no manifest of its files", code="invalid_model")

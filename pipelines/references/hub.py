@@ -19,23 +19,19 @@ def resolve_hub(value: str) -> Resolution:
     Raises: UnresolvedReference: unknown, gated, without safetensors, or unreachable and never downloaded.
     """
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     repository, _, revision = value.partition("@")
     if constants.HF_HUB_OFFLINE:
         return _downloaded(value, repository, revision, reason="the server works offline (HF_HUB_OFFLINE)")
+    api = HfApi(endpoint=constants.ENDPOINT, token=settings.ENV.hf_token or False)
     try:
-        api = HfApi(token=settings.ENV.hf_token or False)
         found = api.model_info(repository, revision=revision or None, timeout=TIMEOUT_SECONDS)
-    except GatedRepoError as error:
-        raise UnresolvedReference(f"{value} is gated: accept its terms on the Hub and set HF_TOKEN") from error
-    except RevisionNotFoundError as error:
-        raise UnresolvedReference(f"{repository} has no revision {revision!r}") from error
-    except RepositoryNotFoundError as error:
-        raise UnresolvedReference(
-            f"the Hub has no model {repository!r}, or it is private and HF_TOKEN may not see it"
-        ) from error
-    except (HfHubHTTPError, OSError) as error:
+        if found.gated:
+            api.auth_check(repository)  # the card of a gated model is public, its files are not
+    except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise _refusal(value, error) from error
+    except _outages() as error:
         return _downloaded(value, repository, revision, reason=f"the Hub cannot be reached ({type(error).__name__})")
     names = {item.rfilename for item in found.siblings or []}
     if "config.json" not in names or not any(name.endswith(".safetensors") and "/" not in name for name in names):
@@ -51,7 +47,7 @@ def download(repository: str, commit: str) -> Path:
     Raises: InfrastructureError: the Hub cannot be reached. UserInputError: the Hub refuses.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
         path = snapshot_download(
@@ -64,9 +60,22 @@ def download(repository: str, commit: str) -> Path:
         )
     except (GatedRepoError, RepositoryNotFoundError) as error:
         raise UserInputError(f"the Hub refuses {repository}: {type(error).__name__}", code="model_refused") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (LocalEntryNotFoundError, *_outages()) as error:
         raise InfrastructureError(f"{repository} cannot be downloaded: {error}", code="hub_unavailable") from error
     return Path(path)
+
+
+def _refusal(value: str, error: Exception) -> UnresolvedReference:
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RevisionNotFoundError
+
+    repository, _, revision = value.partition("@")
+    if isinstance(error, HFValidationError):
+        return UnresolvedReference(f"{value} is not an id of the Hub: {error}")
+    if isinstance(error, GatedRepoError):
+        return UnresolvedReference(f"{value} is gated: accept its terms on the Hub and set HF_TOKEN")
+    if isinstance(error, RevisionNotFoundError):
+        return UnresolvedReference(f"{repository} has no revision {revision!r}")
+    return UnresolvedReference(f"the Hub has no model {repository!r}, or it is private and HF_TOKEN may not see it")
 
 
 def _downloaded(value: str, repository: str, revision: str, *, reason: str) -> Resolution:
@@ -79,6 +88,13 @@ def _downloaded(value: str, repository: str, revision: str, *, reason: str) -> R
         message = f"{value} is not on this server, and {reason}; use bundled:smollm2-135m-instruct or local:<name> instead"
         raise UnresolvedReference(message, code="hub_unavailable") from error
     return _pinned(repository, Path(path).name)
+
+
+def _outages() -> tuple[type[Exception], ...]:
+    from huggingface_hub import errors
+
+    # HTTPError is that of the Hub's HTTP library: refused connections and timeouts are no OSError there.
+    return (errors.HTTPError, OSError)
 
 
 def _pinned(repository: str, commit: str) -> Resolution:

@@ -17,7 +17,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TypedDict
@@ -62,11 +62,11 @@ class StoredObject:
     manifest: list[ManifestEntry] = field(default_factory=list)
 
 
-class ContentMissing(Exception):  # noqa: N818 (reads as the state of the store)
+class ContentMissing(Exception):
     """The store has no such object."""
 
 
-class ContentCorrupt(Exception):  # noqa: N818
+class ContentCorrupt(Exception):
     """An object in the store is not what its digest says."""
 
 
@@ -132,8 +132,8 @@ def remove_stored(uri: str, *, manifest: Sequence[ManifestEntry], is_folder: boo
     for name in names:
         with _translated(name):
             default_storage.delete(name)
-    if is_folder and isinstance(default_storage, FileSystemStorage):
-        remove_tree(Path(default_storage.path(uri)))
+    if isinstance(default_storage, FileSystemStorage):
+        _remove_empty_folders(Path(default_storage.path(uri)), own_place=uri.startswith(f"{CHECKPOINT_PREFIX}/"))
 
 
 def describe_folder(path: Path) -> list[ManifestEntry]:
@@ -233,6 +233,17 @@ def _relative(path: str) -> str:
     if parts.is_absolute() or ".." in parts.parts or not parts.parts:
         raise ContentCorrupt(f"a manifest must hold relative paths, got {path!r}")
     return path
+
+
+def _remove_empty_folders(path: Path, *, own_place: bool) -> None:
+    """Remove what is left of a deleted folder; in the place of one node's checkpoints, the folders around it as well."""
+    if path.is_dir():
+        remove_tree(path)
+    if not own_place:
+        return  # another store may be making a folder of the same beginning right now
+    for parent in path.relative_to(default_storage.path(CHECKPOINT_PREFIX)).parents[:-1]:
+        with suppress(OSError):  # not empty: another checkpoint lies there
+            Path(default_storage.path(f"{CHECKPOINT_PREFIX}/{parent.as_posix()}")).rmdir()
 
 
 def remove_tree(path: Path) -> None:
