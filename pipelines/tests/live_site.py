@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import uvicorn
-from django.db import connections
 
 from platform_site.models import ApiToken, User
 
@@ -35,8 +34,6 @@ def live_site() -> Iterator[LiveSite]:
     """Serve the site on a free port of loopback, in a thread of this process and hence on the test's database."""
     from platform_site.asgi import application
 
-    kept_seconds = connections.settings["default"]["CONN_MAX_AGE"]
-    connections.settings["default"]["CONN_MAX_AGE"] = 0  # no request's thread may keep the test's database open
     server = uvicorn.Server(uvicorn.Config(application, host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
     is_listening = threading.Event()
 
@@ -57,4 +54,3 @@ def live_site() -> Iterator[LiveSite]:
         server.should_exit = True
         server.force_exit = True
         thread.join(20)
-        connections.settings["default"]["CONN_MAX_AGE"] = kept_seconds

@@ -15,6 +15,7 @@ from typing import BinaryIO, ClassVar, Protocol
 import botocore.exceptions
 from asgiref.sync import sync_to_async
 from django.core.files.storage import FileSystemStorage, default_storage
+from django.db import connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.utils.http import content_disposition_header, parse_etags
 from zipstream import ZIP_STORED, ZipStream
@@ -159,6 +160,8 @@ def _file_headers(name: str) -> dict[str, str]:
 def _streamed(request: HttpRequest, chunks: Iterator[bytes], *, status: int, headers: Mapping[str, str]) -> HttpResponseBase:
     if request.method == "HEAD":
         return HttpResponse(status=status, headers=headers)
+    if not connection.in_atomic_block:
+        connection.close()  # a download may last for hours, and needs no database
     # Django reads a plain iterator into memory before it serves it over ASGI; an asynchronous one it streams.
     content = _in_thread(chunks) if hasattr(request, "scope") else chunks
     return StreamingHttpResponse(content, status=status, headers=headers)

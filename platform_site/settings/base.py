@@ -118,6 +118,14 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "ENUM_NAME_OVERRIDES": {
+        "ArtifactKind": "pipelines.models.Artifact.Kind",
+        "ModelKind": "models_app.models.ModelVersion.Kind",
+        "Status": "pipelines.models.Status",
+        "EventType": "pipelines.models.Event.Type",
+        "EventLevel": "pipelines.events.LEVELS",
+        "TokenScope": "platform_site.models.ApiToken.Scope",
+    },
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "platform_site.schema.describe_errors"],
 }
 

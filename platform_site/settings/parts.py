@@ -9,7 +9,6 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from platform_site.env import Environment
 
-
 # Over ASGI each request has a thread of its own, so that Django's persistent connections would be opened anew each time.
 # A reconnect_timeout longer than a few seconds backs off so far that the pool comes back minutes after its database.
 _POOL = {"min_size": 0, "max_size": 16, "timeout": 5.0, "reconnect_timeout": 2.0}
