@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from celery_workers.data.canonical import CanonicalRow, Message, texts
+from celery_workers.data.mojibake import looks_like_mojibake
 from celery_workers.data.row_formats import RowFormat, Shape
 from celery_workers.data.rows import RowProblem, Severity
 from celery_workers.data.text_stream import REPLACEMENT
@@ -111,11 +112,5 @@ def _text_problems(text: str) -> Iterator[tuple[str, str]]:
     if REPLACEMENT in text:
         place = text.index(REPLACEMENT) + 1
         yield "encoding_damage", f"holds {text.count(REPLACEMENT)} lost characters (U+FFFD), the first at character {place}"
-    elif _looks_like_mojibake(text):
+    elif looks_like_mojibake(text):
         yield "mojibake", "looks as if it had been decoded with the wrong encoding"
-
-
-def _looks_like_mojibake(text: str) -> bool:
-    from ftfy.badness import is_bad  # takes 30 ms to import
-
-    return bool(is_bad(text))

@@ -12,17 +12,10 @@ from collections.abc import Callable
 
 from celery_workers.data.canonical import CanonicalRow, Value
 from celery_workers.data.checks import CONTROL_CHARACTERS
+from celery_workers.data.mojibake import repair_mojibake
 
 _LINE_ENDS = re.compile("\r\n?")
 _LEADING_BLANK_LINES = re.compile(r"\A(?:[ \t]*\n)+")
-
-
-def _repair_mojibake(text: str) -> str:
-    if text.isascii():
-        return text
-    from ftfy import fix_encoding  # takes 30 ms to import
-
-    return fix_encoding(text)
 
 
 def _compose(text: str) -> str:
@@ -39,7 +32,7 @@ def _trim(text: str) -> str:
 
 # In this order: repair needs the control characters that it explains, and composition must not be parted by any.
 STEPS: dict[str, Callable[[str], str]] = {
-    "mojibake repaired": _repair_mojibake,
+    "mojibake repaired": repair_mojibake,
     "control characters removed": _drop_control_characters,
     "Unicode composed (NFC)": _compose,
     "white space trimmed": _trim,
