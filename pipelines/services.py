@@ -98,7 +98,8 @@ def freeze_version(*, user: User, graph: Graph, pipeline: Pipeline | None = None
     if pipeline is not None:
         Pipeline.objects.select_for_update(no_key=True).get(pk=pipeline.pk)  # one number at a time
     scope = PipelineVersion.objects.filter(owner=user, pipeline=pipeline)
-    if found := scope.filter(sha256=graph.sha256).order_by("-number").first():
+    found: PipelineVersion | None = scope.filter(sha256=graph.sha256).order_by("-number").first()
+    if found is not None:
         return found
     newest = scope.order_by("-number").first() if pipeline is not None else None
     number = newest.number + 1 if newest else 1
@@ -110,7 +111,8 @@ def freeze_version(*, user: User, graph: Graph, pipeline: Pipeline | None = None
         return version
     # Two requests may post one graph at once: the second takes the first's.
     PipelineVersion.objects.bulk_create([version], ignore_conflicts=True)
-    return scope.get(sha256=graph.sha256)
+    first: PipelineVersion = scope.get(sha256=graph.sha256)
+    return first
 
 
 def cancel_run(*, run: Run, user: User, specs: Specs | None = None) -> Run:  # noqa: ARG001 (who asked; teams will need it)
@@ -169,9 +171,9 @@ def requeue_node_run(*, node_run: NodeRun, specs: Specs | None = None) -> NodeRu
         newest = NodeRun.objects.filter(run=run, node=node_run.node).latest("attempt")
         if newest.pk != node_run.pk:
             raise Conflict(f"attempt {node_run.attempt} of {node_run.node} is not its newest", code="not_newest")
+        following: NodeRun = newest
         if newest.status == Status.QUEUED:
             NodeRun.objects.filter(pk=newest.pk).update(not_before=None)
-            following = newest
         elif newest.status in LEASED and run.status != Status.CANCELING:
             message = "an operator took the node from its worker"
             error = AttemptError(kind=ErrorKind.INFRASTRUCTURE, code="requeued", message=message)
@@ -188,10 +190,17 @@ def requeue_node_run(*, node_run: NodeRun, specs: Specs | None = None) -> NodeRu
 
 
 def _open_again(run: Run, node_run: NodeRun, *, specs: Specs) -> NodeRun:
-    """Open a node that failed or was canceled, and what was skipped or canceled below it."""
+    """Open a node that failed or was canceled, and what was skipped or canceled below it.
+
+    Raises: Conflict: a node that it takes inputs from has not succeeded.
+    """
+    board = planner.lay_out(run, specs=specs)
+    for name in board.graph.upstream(node_run.node):
+        if board.latest[name].status in (Status.FAILED, Status.SKIPPED, Status.CANCELED):
+            message = f"{node_run.node} needs {name}, which is {board.latest[name].status}; requeue that one, or retry the run"
+            raise Conflict(message, code="not_requeueable")
     if run.is_terminal:
         _reopen(run)
-    board = planner.lay_out(run, specs=specs)
     for name in board.graph.descendants(node_run.node):
         if board.latest[name].status in (Status.SKIPPED, Status.CANCELED):
             open_next_attempt(board.latest[name], tries=1, not_before=None, status=Status.PENDING)

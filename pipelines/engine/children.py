@@ -51,6 +51,7 @@ FIXED = {
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONHASHSEED": "0",  # sets of text are walked in the same order in every attempt
     "PYTHONUNBUFFERED": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # of transformers as well; each redraw would be a line of the stream
 }
 
 

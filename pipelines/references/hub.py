@@ -49,6 +49,7 @@ def download(repository: str, commit: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+    outages: tuple[type[Exception], ...] = (LocalEntryNotFoundError, *_outages())
     try:
         path = snapshot_download(
             repository,
@@ -60,7 +61,7 @@ def download(repository: str, commit: str) -> Path:
         )
     except (GatedRepoError, RepositoryNotFoundError) as error:
         raise UserInputError(f"the Hub refuses {repository}: {type(error).__name__}", code="model_refused") from error
-    except (LocalEntryNotFoundError, *_outages()) as error:
+    except outages as error:
         raise InfrastructureError(f"{repository} cannot be downloaded: {error}", code="hub_unavailable") from error
     return Path(path)
 
@@ -94,7 +95,7 @@ def _outages() -> tuple[type[Exception], ...]:
     from huggingface_hub import errors
 
     # HTTPError is that of the Hub's HTTP library: refused connections and timeouts are no OSError there.
-    return (errors.HTTPError, OSError)
+    return (errors.HTTPError, OSError)  # type: ignore[attr-defined]
 
 
 def _pinned(repository: str, commit: str) -> Resolution:

@@ -164,6 +164,8 @@ def test_requeueing_opens_an_ended_run_again_from_that_node(user) -> None:
     run = started(user, chain())
     succeed(claim("cpu", worker="w"))
     cancel_run(run=run, user=user, specs=SPECS)
+    with pytest.raises(Conflict, match="needs check, which is canceled"):
+        requeue_node_run(node_run=latest(run, "split"), specs=SPECS)
     requeue_node_run(node_run=latest(run, "check"), specs=SPECS)
     run.refresh_from_db()
     assert run.status == Status.RUNNING
