@@ -38,7 +38,7 @@ class TrainingAgent(Agent[TrainingConfig, TrainingInputs, TrainingOutputs]):
     def run(self, ctx: AgentContext, config: TrainingConfig, inputs: TrainingInputs) -> TrainingOutputs:
         """Train, then write the adapter and the report."""
         from celery_workers.training.loop import train
-        from celery_workers.training.outputs import make_report, save_adapter, summarize
+        from celery_workers.training.outputs import describe_adapter, make_report, save_adapter, summarize
         from celery_workers.training.sources import Sources
 
         base_model = _base_model(config, inputs)
@@ -63,9 +63,7 @@ class TrainingAgent(Agent[TrainingConfig, TrainingInputs, TrainingOutputs]):
             "objective": config.objective,
             "tokenizer_digest": examples.get("tokenizer_digest"),
             "template": examples.get("template"),
-            "lora_r": config.lora_r,
-            "lora_alpha": config.lora_alpha,
-            "target_modules": config.target_modules,
+            **describe_adapter(training),
             **summarize(training),
         }
         return TrainingOutputs(

@@ -33,6 +33,7 @@ def load_base(
     model; the message says which. ResourceError: the memory of the machine or device does not suffice.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     check_base_folder(folder)
@@ -50,7 +51,7 @@ def load_base(
         model.train(mode=False)
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise ResourceError(f"the base model does not fit into memory in {dtype}: {error}", code="out_of_memory") from error
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, SafetensorError) as error:
         raise UserInputError(f"the base model cannot be loaded: {error}", code="unusable_model") from error
     return model
 
@@ -63,11 +64,12 @@ def load_adapter(base: PreTrainedModel, folder: Path, *, is_trainable: bool = Fa
     Raises: UserInputError: no ``adapter_model.safetensors``, pickled weights, or an adapter for another model.
     """
     from peft import PeftModel
+    from safetensors import SafetensorError
 
     check_adapter_folder(folder)
     try:
         return PeftModel.from_pretrained(base, folder, is_trainable=is_trainable, local_files_only=True)
-    except (ValueError, KeyError, OSError, RuntimeError) as error:
+    except (ValueError, KeyError, OSError, RuntimeError, SafetensorError) as error:
         raise UserInputError(f"the adapter does not fit the base model: {error}", code="unusable_adapter") from error
 
 
@@ -127,10 +129,14 @@ def vocabulary_size_of(model: torch.nn.Module) -> int:
 
 def quiet_transformers() -> None:
     """Keep transformers' progress bars and advice out of the run's log."""
+    import warnings
+
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    # peft <= 0.21 calls what transformers >= 5.24 renamed; drop when peft follows
+    warnings.filterwarnings("ignore", message=r".*gradient_checkpointing.* is deprecated", category=FutureWarning)
 
 
 def _read_json(path: Path, *, what: str) -> dict[str, object]:

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from celery_workers.contract.errors import InfrastructureError, UserInputError
+from celery_workers.contract.errors import UserInputError
 from celery_workers.modeling.precision import Precision
 from celery_workers.training.history import History
 
@@ -112,18 +112,8 @@ def open_checkpoint(folder: Path, *, identity: Identity) -> Checkpoint:
     Raises: InfrastructureError: a file is missing or does not have its checksum. UserInputError: it belongs to other data
     or settings; the message gives the differences.
     """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        broken = [name for name, sha256 in manifest["sha256"].items() if _sha256(folder / name) != sha256]
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        saved, is_known = manifest["identity"], manifest["format"] == FORMAT
-    except (OSError, ValueError, KeyError) as error:
-        raise InfrastructureError(f"the checkpoint is incomplete: {error!r}", code="broken_checkpoint") from error
-    if broken or not is_known:
-        raise InfrastructureError(
-            f"the checkpoint is damaged or of another format: {', '.join(broken) or manifest['format']}",
-            code="broken_checkpoint",
-        )
+    manifest = _verified_manifest(folder)
+    saved, state = manifest["identity"], json.loads((folder / STATE).read_text(encoding="utf-8"))
     differences = identity.differences(saved)
     if differences:
         raise UserInputError(

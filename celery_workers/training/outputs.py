@@ -35,6 +35,12 @@ def save_adapter(training: Training, folder: Path, *, base_model: str, base_fold
         file.chmod(0o644)
 
 
+def describe_adapter(training: Training) -> dict[str, object]:
+    """Return rank, alpha and target modules of the adapter itself; one that was trained on keeps its own."""
+    lora = next(iter(training.model.peft_config.values()))
+    return {"lora_r": lora.r, "lora_alpha": lora.lora_alpha, "target_modules": sorted(lora.target_modules)}
+
+
 def summarize(training: Training) -> dict[str, str | int | float | bool | None]:
     """Return the numbers of the whole training, over all its attempts. Losses are per supervised token, in nats."""
     history, plan = training.history, training.plan

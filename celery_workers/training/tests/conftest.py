@@ -1,0 +1,71 @@
+"""Examples of random bytes for the tiny model, and a training of a few steps on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from celery_workers.contract import Examples
+from celery_workers.contract.testing import RecordingContext
+from celery_workers.data.examples_file import ExamplesWriter
+from celery_workers.modeling.tokenizer import tokenizer_digest
+from celery_workers.training.sources import Sources
+
+FIRST_BYTE_ID = 3  # after the special tokens of the tiny tokenizer
+
+
+@dataclass(kw_only=True)
+class StoringContext(RecordingContext):
+    """Moves every checkpoint out of the workdir, as the platform does; ``stored`` are the folders."""
+
+    store: Path
+
+    def checkpoint(self, path: Path, *, step: int) -> None:
+        """Copy the folder to ``store/<step>``."""
+        import shutil
+
+        super().checkpoint(path, step=step)
+        shutil.copytree(path, self.store / str(step))
+
+
+def write_examples(folder: Path, *, lengths: Sequence[int], seed: int = 0, base_folder: Path | None = None) -> Examples:
+    """Write one row of random bytes per length; the latter half of each row is supervised."""
+    generator = np.random.default_rng(seed)
+    with ExamplesWriter(folder) as writer:
+        for number, length in enumerate(lengths, start=1):
+            ids = generator.integers(FIRST_BYTE_ID, 250, length)
+            labels = np.where(np.arange(length) >= max(1, length // 2), ids, -100)
+            writer.append(ids, labels, row_number=number)
+    digest = tokenizer_digest(base_folder) if base_folder else ""
+    return Examples(path=folder, metadata={"base_model": "local:tiny", "tokenizer_digest": digest, "template": "model"})
+
+
+@pytest.fixture
+def sources(tmp_path: Path, tiny_model_folder: Path) -> Sources:
+    """Twelve training rows and four evaluation rows of mixed lengths for the tiny model."""
+    return Sources(
+        base_folder=tiny_model_folder,
+        examples=write_examples(
+            tmp_path / "examples", lengths=[9, 20, 5, 33, 12, 7, 16, 25, 11, 6, 14, 18], base_folder=tiny_model_folder
+        ),
+        eval_examples=write_examples(tmp_path / "eval", lengths=[8, 22, 13, 5], seed=1, base_folder=tiny_model_folder),
+    )
+
+
+@pytest.fixture
+def make_context(tmp_path: Path) -> Callable[..., StoringContext]:
+    """Make contexts with a workdir and a checkpoint store of their own."""
+    count = 0
+
+    def make(**options: object) -> StoringContext:
+        nonlocal count
+        count += 1
+        folder = tmp_path / f"attempt-{count}"
+        (folder / "work").mkdir(parents=True)
+        return StoringContext(workdir=folder / "work", store=folder / "store", seed=11, **options)
+
+    return make

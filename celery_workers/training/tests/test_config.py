@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from celery_workers.training.config import TrainingConfig
+
+
+@pytest.mark.parametrize(("field", "value"), [("method", "qlora"), ("method", "full"), ("objective", "dpo")])
+def test_what_comes_later_is_refused_by_name(field: str, value: str) -> None:
+    with pytest.raises(ValidationError, match=f"{value} comes in a later release"):
+        TrainingConfig.model_validate({field: value})
+
+
+def test_target_modules_take_names_by_comma_or_as_a_list() -> None:
+    assert TrainingConfig(target_modules="q_proj, v_proj").target_modules == ["q_proj", "v_proj"]
+    assert TrainingConfig(target_modules=["all-linear"]).target_modules == ["all-linear"]
+    with pytest.raises(ValidationError, match="not both"):
+        TrainingConfig(target_modules="q_proj,all-linear")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("learning_rate", 0), ("lora_r", 0), ("lora_dropout", 1), ("epochs", 0), ("warmup_fraction", 1), ("surprise", 1)],
+)
+def test_values_out_of_range_name_their_field(field: str, value: float) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TrainingConfig.model_validate({field: value})
+    assert caught.value.errors()[0]["loc"] == (field,)
+
+
+def test_operator_sets_the_defaults_that_the_form_shows() -> None:
+    code = (
+        "from celery_workers.training.config import TrainingConfig as C; s = C.model_json_schema()['properties'];"
+        "print(C().lora_r, C().target_modules, s['lora_r']['default'], s['target_modules']['default'])"
+    )
+    environment = {"DEFAULT_LORA_R": "3", "DEFAULT_TARGET_MODULES": "all-linear", "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["3", "['all-linear']", "3", "['all-linear']"]
