@@ -13,6 +13,7 @@ from uuid import UUID
 from django.conf import settings
 
 from celery_workers.contract.agent import AgentSpec
+from celery_workers.contract.errors import AgentError
 from celery_workers.contract.messages import Failure, Request, Result
 from pipelines import catalog
 from pipelines.engine import outcomes, planner
@@ -109,7 +110,7 @@ class _Attempt:
             if self._slot.orders.is_abandoned:
                 return _stopped("abandoned")
             raise
-        except DomainError as error:
+        except (AgentError, DomainError) as error:
             return error_of_exception(error)
         except Exception as error:
             logger.exception("attempt.broke %s", self._node_run.pk)

@@ -71,9 +71,11 @@ def lay_out(run: Run, *, specs: Mapping[str, AgentSpec]) -> Board:
 
 
 def run_graph(run: Run, specs: Mapping[str, AgentSpec]) -> Graph:
-    """Return the graph of the run's version with every edge's ports named."""
+    """Return the graph of the run's version with every edge's ports named; those that are named already stay as they are."""
     graph = parse_graph(run.version.graph)
-    return replace(graph, edges=tuple(resolve_edges(graph, specs)[0]))
+    named = [edge for edge in graph.edges if edge.from_port and edge.to_port]
+    unnamed = replace(graph, edges=tuple(edge for edge in graph.edges if edge not in named))
+    return replace(graph, edges=(*named, *resolve_edges(unnamed, specs)[0]))
 
 
 def gather_inputs(board: Board, name: str) -> dict[str, list[Artifact]]:

@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from django.db import connection
+
 from celery_workers.contract.messages import PortValue, Result
 from pipelines.engine import outcomes, planner
 from pipelines.engine.claim import claim
@@ -74,3 +76,13 @@ def story(run: Run, kind: str = "status") -> list[tuple[str, str]]:
     """Return (node, status or message) of the run's events of one type, in order."""
     rows = Event.objects.filter(run=run, type=kind).order_by("seq")
     return [(row.node, row.data["status"] if kind == "status" else row.message) for row in rows]
+
+
+def drop_other_connections() -> int:
+    """Have PostgreSQL end every connection but this thread's, as a restart does, and return how many there were."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return int(cursor.fetchone()[0])

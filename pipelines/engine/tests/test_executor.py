@@ -12,7 +12,7 @@ from django.db import connection
 
 from pipelines.engine.executor import ExecutedNode, execute_next
 from pipelines.engine.supervisor import Orders, Slot
-from pipelines.engine.tests.driving import SPECS, latest, started, statuses, story
+from pipelines.engine.tests.driving import SPECS, drop_other_connections, latest, started, statuses, story
 from pipelines.models import Checkpoint, Event, NodeRun, Run, Status
 from pipelines.services import cancel_run, retry_run
 from pipelines.tests.agents import chain
@@ -211,6 +211,21 @@ def test_a_worker_that_lost_its_node_is_killed_and_writes_nothing(user, make_slo
     assert Event.objects.filter(run=run).count() - seen <= 1
     assert statuses(run)["train"] == "running"
     assert workdirs() == []
+
+
+def test_a_database_that_restarts_in_mid_run_loses_nothing(user, make_slot: MakeSlot, in_background) -> None:
+    run = started(user, chain(train={"steps": 40}))
+    for _ in range(3):
+        execute_next(queue="cpu", slot=make_slot(), specs=SPECS)
+    thread = in_background("gpu", Orders())
+    for seen in (2, 10, 20):
+        wait_for(lambda seen=seen: Event.objects.filter(run=run, type="metric").count() >= seen)
+        drop_other_connections()
+    thread.join(30)
+    run.refresh_from_db()
+    assert (run.status, latest(run, "train").attempt) == (Status.SUCCEEDED, 1)
+    steps = Event.objects.filter(run=run, type="metric").order_by("seq").values_list("step", flat=True)
+    assert list(steps) == list(range(1, 41))
 
 
 def test_an_output_outside_the_workdir_is_a_bug(user, work: Work) -> None:

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from pipelines.engine.leases import LeaseKeeper
 from pipelines.engine.supervisor import Orders
-from pipelines.engine.tests.driving import fence_of
+from pipelines.engine.tests.driving import drop_other_connections, fence_of
 from pipelines.models import NodeRun, Status
 from pipelines.tests.factories import NodeRunFactory
 
@@ -29,6 +29,16 @@ def test_a_lease_is_renewed_while_the_keeper_lives() -> None:
         assert not NodeRun.objects.with_expired_lease().exists()
     time.sleep(0.9)
     assert NodeRun.objects.with_expired_lease().exists()
+
+
+def test_a_dropped_connection_does_not_lose_the_lease() -> None:
+    node_run, orders = NodeRunFactory(lease_expires_at=timezone.now()), Orders()
+    with LeaseKeeper(fence_of(node_run), orders=orders, lease_seconds=1):
+        time.sleep(0.4)
+        assert drop_other_connections() >= 1
+        time.sleep(1.2)
+        assert not NodeRun.objects.with_expired_lease().exists()
+    assert not orders.is_abandoned
 
 
 def test_a_cancel_reaches_the_orders() -> None:

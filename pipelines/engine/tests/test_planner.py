@@ -8,7 +8,7 @@ from pipelines.engine.attempts import AttemptError
 from pipelines.engine.claim import claim
 from pipelines.engine.planner import advance
 from pipelines.engine.tests.driving import SPECS, fence_of, latest, started, statuses, story, succeed, succeed_all
-from pipelines.models import Run, Status
+from pipelines.models import NodeRun, Run, Status
 from pipelines.tests.agents import chain, edge, node
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -122,3 +122,14 @@ def test_a_late_write_of_an_ended_attempt_changes_nothing(user) -> None:
     error = AttemptError(kind=ErrorKind.BUG, code="x", message="x")
     assert outcomes.record_failure(fence_of(zombie), error, specs=SPECS) == set()
     assert Run.objects.get(pk=run.pk).status == Status.RUNNING
+
+
+def test_an_agent_that_is_gone_fails_its_node_and_skips_what_follows(user) -> None:
+    run = started(user, chain())
+    succeed(claim("cpu", worker="w"))
+    succeed(claim("cpu", worker="w"))
+    NodeRun.objects.filter(run=run, node="split").update(status=Status.PENDING)
+    remaining = {name: spec for name, spec in SPECS.items() if name != "SplitAgent"}
+    advance(run.pk, specs=remaining)
+    assert statuses(run) == {"source": "succeeded", "check": "succeeded", "split": "failed", "train": "skipped"}
+    assert latest(run, "split").error_code == "unknown_agent"
