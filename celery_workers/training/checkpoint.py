@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -128,6 +129,18 @@ def open_checkpoint(folder: Path, *, identity: Identity) -> Checkpoint:
         versions=saved["versions"],
         history=History(**state["history"]),
     )
+
+
+def _verified_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        broken = [name for name, sha256 in manifest["sha256"].items() if _sha256(folder / name) != sha256]
+    except (OSError, ValueError, KeyError) as error:
+        raise InfrastructureError(f"the checkpoint is incomplete: {error!r}", code="broken_checkpoint") from error
+    if broken or manifest.get("format") != FORMAT:
+        what = f"damaged: {', '.join(broken)}" if broken else f"of format {manifest.get('format')}; this release reads {FORMAT}"
+        raise InfrastructureError(f"the checkpoint is {what}", code="broken_checkpoint")
+    return manifest
 
 
 def restore(checkpoint: Checkpoint, *, parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from peft import LoraConfig
 
 from celery_workers.contract.context import Figure, ReportDocument, Series, Table
+from celery_workers.contract.errors import BugError
 from celery_workers.modeling.device import peak_memory_bytes
 from celery_workers.modeling.loading import ADAPTER_CONFIG, load_tokenizer
 from celery_workers.training.setup import Training
@@ -37,8 +39,10 @@ def save_adapter(training: Training, folder: Path, *, base_model: str, base_fold
 
 def describe_adapter(training: Training) -> dict[str, object]:
     """Return rank, alpha and target modules of the adapter itself; one that was trained on keeps its own."""
-    lora = next(iter(training.model.peft_config.values()))
-    return {"lora_r": lora.r, "lora_alpha": lora.lora_alpha, "target_modules": sorted(lora.target_modules)}
+    lora = training.model.peft_config["default"]
+    if not isinstance(lora, LoraConfig):
+        raise BugError(f"a LoRA adapter was trained, found {type(lora).__name__}")
+    return {"lora_r": lora.r, "lora_alpha": lora.lora_alpha, "target_modules": sorted(lora.target_modules or ())}
 
 
 def summarize(training: Training) -> dict[str, str | int | float | bool | None]:
