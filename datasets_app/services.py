@@ -18,7 +18,7 @@ from celery_workers.contract.errors import UserInputError
 from celery_workers.data.formats import FileFormat
 from celery_workers.data.importing import OpenedRows, open_rows
 from celery_workers.data.rows import SourceFile
-from celery_workers.data.validation_report import ReportBuilder, as_document
+from celery_workers.data.validation_report import ReportBuilder, ValidationReport
 from datasets_app.models import Dataset, DatasetVersion
 from pipelines.engine.jsonb import storable, storable_object, storable_text
 from pipelines.models import Artifact
@@ -68,7 +68,7 @@ def import_upload(*, user: User, upload: UploadedFile, name: str, file_format: F
     train on. StorageFull. Unavailable.
     """
     limit = settings.ENV.max_upload_bytes
-    if upload.size > limit:
+    if upload.size is None or upload.size > limit:
         raise TooLarge(f"a dataset may have at most {limit} bytes, got {upload.size}")
     with _local_file(upload) as path:
         sha256, size_bytes = store.digest_file(path)
@@ -97,19 +97,19 @@ def examine(source: SourceFile, file_format: FileFormat | None = None) -> Examin
     except UserInputError as error:
         problem = Problem(message=error.message, code=error.code, field="file")
         raise InvalidFile(error.message, errors=[problem], code=error.code) from error
-    if not report["fit_rows"]:
+    if not report.fit_rows:
         raise _nothing_fit(source, report)
     return Examination(
         file_format=opened.file_format,
         row_format=opened.detected.format.value,
         reason=opened.detected.reason,
-        rows=report["rows"],
+        rows=report.rows,
         columns=opened.columns.as_json(),
-        report=as_document(report).model_dump(mode="json"),
+        report=report.as_document().model_dump(mode="json"),
     )
 
 
-def _check(opened: OpenedRows) -> dict[str, object]:
+def _check(opened: OpenedRows) -> ValidationReport:
     builder = ReportBuilder(opened.detected)
     for rows, _ in opened:
         for row in rows:
@@ -117,15 +117,12 @@ def _check(opened: OpenedRows) -> dict[str, object]:
     return builder.build()
 
 
-def _nothing_fit(source: SourceFile, report: dict[str, object]) -> InvalidFile:
-    errors = [problem for problem in report["problems"] if problem["severity"] == "error"]
+def _nothing_fit(source: SourceFile, report: ValidationReport) -> InvalidFile:
     problems = [
-        Problem(
-            message=f"row {problem['row_number']}: {problem['message']}. {problem['fix']}", code=problem["code"], field="file"
-        )
-        for problem in errors[:20]
+        Problem(message=f"row {error.row_number}: {error.message}. {error.suggestion}", code=error.code, field="file")
+        for error in report.errors[:20]
     ]
-    detail = f"{source.name}: none of {report['rows']} rows is fit to train on; {problems[0].message}"
+    detail = f"{source.name}: none of {report.rows} rows is fit to train on; {problems[0].message}"
     return InvalidFile(detail, errors=problems, code="no_fit_rows")
 
 

@@ -76,7 +76,7 @@ class DatasetAgent(Agent[DatasetConfig, DatasetInputs, DatasetOutputs]):
         if unread:
             ctx.log(f"{unread} of {rows} rows could not be read as they are; validation names them.", level="WARNING")
         ctx.log(f"Read {rows} rows.", rows=rows, columns=opened.columns.names)
-        metadata = {
+        metadata: dict[str, object] = {
             "format": opened.detected.format.value,
             "format_reason": opened.detected.reason,
             "file_format": opened.file_format.value,

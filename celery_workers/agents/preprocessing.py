@@ -104,7 +104,7 @@ class PreprocessingAgent(Agent[PreprocessingConfig, PreprocessingInputs, Preproc
             settings=metadata, split_at_answer_rows=encoder.split_at_answer,
         )  # fmt: skip
         document = describe(preparation)
-        ctx.log(f"{len(train)} examples to train on, {len(held_out)} held out. {document.verdict}", **document.summary)
+        ctx.log(f"{len(train)} examples to train on, {len(held_out)} held out. {document.verdict}", summary=document.summary)
         path = ctx.workdir / "report.json"
         report = Report(path=path, metadata=dict(document.write(path)))
         examples = Examples(path=ctx.workdir / "examples", metadata=metadata | _counts(train))

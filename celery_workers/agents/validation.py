@@ -15,7 +15,7 @@ from celery_workers.contract import Agent, AgentConfig, AgentContext, Category, 
 
 if TYPE_CHECKING:
     from celery_workers.data.row_formats import Detected
-    from celery_workers.data.validation_report import ReportBuilder
+    from celery_workers.data.validation_report import ReportBuilder, ValidationReport
 
 
 class ValidationConfig(AgentConfig):
@@ -59,7 +59,7 @@ class ValidationAgent(Agent[ValidationConfig, ValidationInputs, ValidationOutput
         Raises: UserInputError: no row is fit, more than the allowed part has errors, or any has and ``on_error`` is stop.
         """
         from celery_workers.data.row_formats import Detected, shape_of
-        from celery_workers.data.validation_report import ReportBuilder, as_document
+        from celery_workers.data.validation_report import ReportBuilder
 
         metadata = inputs.dataset.metadata
         shape = shape_of(str(metadata.get("format")))
@@ -69,13 +69,12 @@ class ValidationAgent(Agent[ValidationConfig, ValidationInputs, ValidationOutput
         report = builder.build()
         _log_problems(ctx, report)
         _judge(config, report)
-        kept = {**metadata, "rows": builder.fit_rows}
+        kept = {**metadata, "rows": report.fit_rows}
         kept.pop("rows_with_read_problems", None)
         path = ctx.workdir / "report.json"
-        document = as_document(report)
         return ValidationOutputs(
             dataset=Dataset(path=ctx.workdir / "dataset", metadata=kept),
-            report=Report(path=path, metadata=dict(document.write(path))),
+            report=Report(path=path, metadata=dict(report.as_document().write(path))),
         )
 
 
@@ -93,37 +92,38 @@ def _check_rows(ctx: AgentContext, folder: Path, detected: Detected, builder: Re
             ctx.progress(builder.rows / reader.rows)
 
 
-def _log_problems(ctx: AgentContext, report: dict[str, object]) -> None:
-    for count in report["counts"]:
-        rows = ", ".join(map(str, count["row_numbers"][:10])) + (" …" if count["rows"] > 10 else "")
-        level = "WARNING" if count["severity"] == "error" else "INFO"
-        ctx.log(f"{count['code']}: {count['rows']} rows ({rows}). {count['meaning']} {count['fix']}", level=level)
-    ctx.log(f"{report['fit_rows']} of {report['rows']} rows are fit to train on.", rows=report["rows"])
+def _log_problems(ctx: AgentContext, report: ValidationReport) -> None:
+    from celery_workers.data.rows import Severity
+
+    for count in report.counts:
+        text = f"{count.code}: {count.rows} rows ({count.first_rows()}). {count.known.meaning} {count.known.fix}"
+        ctx.log(text, level="WARNING" if count.known.severity is Severity.ERROR else "INFO")
+    ctx.log(f"{report.fit_rows} of {report.rows} rows are fit to train on.", summary=report.summary)
 
 
-def _judge(config: ValidationConfig, report: dict[str, object]) -> None:
-    rows, bad = report["rows"], report["rows_with_errors"]
+def _judge(config: ValidationConfig, report: ValidationReport) -> None:
+    rows, bad = report.rows, report.rows_with_errors
     if not rows:
         raise UserInputError("the dataset has no rows", code="no_rows")
-    if report["fit_rows"] and (not bad or (config.on_error == "drop" and bad <= config.max_error_fraction * rows)):
+    is_allowed = config.on_error == "drop" and bad <= config.max_error_fraction * rows
+    if report.fit_rows and (not bad or is_allowed):
         return
-    errors = [problem for problem in report["problems"] if problem["severity"] == "error"]
-    first = errors[0]
-    if not report["fit_rows"]:
+    if not report.fit_rows:
         rule, code, field = "none is fit to train on", "no_fit_rows", None
     elif config.on_error == "stop":
         rule, code, field = "on_error is stop", "unfit_rows", "on_error"
     else:
         rule, code, field = f"at most {config.max_error_fraction:.1%} may have", "too_many_errors", "max_error_fraction"
+    first = report.errors[0]
     raise UserInputError(
-        f"{bad} of {rows} rows have errors ({rule}). Row {first['row_number']}: {first['message']}. {first['fix']}",
+        f"{bad} of {rows} rows have errors ({rule}). Row {first.row_number}: {first.message}. {first.suggestion}",
         code=code,
         field=field,
         evidence={
             "rows": rows,
             "rows_with_errors": bad,
-            "counts": {count["code"]: count["rows"] for count in report["counts"]},
-            "row_numbers": {count["code"]: count["row_numbers"][:50] for count in report["counts"]},
-            "problems": errors[:20],
+            "counts": {count.code: count.rows for count in report.counts},
+            "row_numbers": {count.code: count.row_numbers[:50] for count in report.counts},
+            "problems": [problem.as_json() for problem in report.errors[:20]],
         },
     )

@@ -56,9 +56,16 @@ def texts(values: Mapping[str, Value], row_format: RowFormat) -> Iterator[tuple[
     if row_format is not RowFormat.CHAT:
         yield from ((column, value) for column, value in values.items() if isinstance(value, str))
         return
-    for position, message in enumerate(values["messages"] or []):
-        if isinstance(message, dict) and message["content"] is not None:
-            yield f"messages[{position}].content", message["content"]
+    for position, message in enumerate(messages_of(values) or []):
+        content = message["content"]
+        if content is not None:
+            yield f"messages[{position}].content", content
+
+
+def messages_of(values: Mapping[str, Value]) -> list[Message] | None:
+    """Return the messages of a chat row."""
+    messages = values["messages"]
+    return messages if isinstance(messages, list) else None
 
 
 def _text(number: int, column: str, value: object, problems: list[RowProblem]) -> str | None:

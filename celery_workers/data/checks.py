@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from celery_workers.data.canonical import CanonicalRow, Message, texts
+from celery_workers.data.canonical import CanonicalRow, Message, messages_of, texts
 from celery_workers.data.mojibake import looks_like_mojibake
 from celery_workers.data.row_formats import RowFormat, Shape
 from celery_workers.data.rows import RowProblem, Severity
@@ -46,20 +46,20 @@ def _check_structure(row: CanonicalRow, shape: Shape) -> Iterator[RowProblem]:
 
 
 def _check_messages(row: CanonicalRow) -> Iterator[RowProblem]:
-    messages = row.values["messages"]
+    messages = messages_of(row.values)
     if messages is None:
         yield RowProblem(row_number=row.number, code="missing_field", field="messages", message="messages is missing")
         return
     if not any(message["role"] == "assistant" for message in messages):
-        message = "the conversation has no message of the assistant"
-        yield RowProblem(row_number=row.number, code="no_answer", field="messages", message=message)
+        reason = "the conversation has no message of the assistant"
+        yield RowProblem(row_number=row.number, code="no_answer", field="messages", message=reason)
         return
     yield from _check_roles(row.number, messages)
     for position, message in enumerate(messages):
         yield from _check_content(row.number, position, message)
     if messages[-1]["role"] in ("user", "system"):
-        message = f"the conversation ends with the {messages[-1]['role']}, so its last message has no answer"
-        yield RowProblem(row_number=row.number, code="no_answer", field="messages", message=message)
+        reason = f"the conversation ends with the {messages[-1]['role']}, so its last message has no answer"
+        yield RowProblem(row_number=row.number, code="no_answer", field="messages", message=reason)
 
 
 def _check_roles(number: int, messages: list[Message]) -> Iterator[RowProblem]:

@@ -10,7 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable
 
-from celery_workers.data.canonical import CanonicalRow, Value
+from celery_workers.data.canonical import CanonicalRow, Message, Value
 from celery_workers.data.checks import CONTROL_CHARACTERS
 from celery_workers.data.mojibake import repair_mojibake
 
@@ -58,8 +58,13 @@ class Cleaner:
         if isinstance(value, str):
             return _clean_text(value, changed)
         if isinstance(value, list):
-            return [{**message, "content": self._clean_value(message["content"], changed)} for message in value]
+            return [_clean_message(message, changed) for message in value]
         return value
+
+
+def _clean_message(message: Message, changed: set[str]) -> Message:
+    content = message["content"]
+    return message if content is None else {**message, "content": _clean_text(content, changed)}
 
 
 def clean_text(text: str) -> str:

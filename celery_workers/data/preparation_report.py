@@ -77,26 +77,29 @@ def _verdict(preparation: Preparation, dropped: int) -> str:
 def _steps(preparation: Preparation) -> Table:
     selection, making = preparation.selection, preparation.making
     after_cleaning = selection.rows - selection.emptied_rows
-    rows = [
-        ["read", selection.rows, selection.rows],
-        ["cleaning", selection.rows, after_cleaning],
-        ["exact duplicates", after_cleaning, selection.kept_rows],
-        ["length in tokens", selection.kept_rows, selection.kept_rows - making.dropped_rows],
+    steps = [
+        ("read", selection.rows, selection.rows),
+        ("cleaning", selection.rows, after_cleaning),
+        ("exact duplicates", after_cleaning, selection.kept_rows),
+        ("length in tokens", selection.kept_rows, selection.kept_rows - making.dropped_rows),
     ]
     return Table(
         title="Rows, step by step",
         columns=["step", "before", "after", "dropped"],
-        rows=[[name, before, after, before - after] for name, before, after in rows],
+        rows=[[name, before, after, before - after] for name, before, after in steps],
     )
 
 
 def _cleaning(selection: SelectionCounts) -> Table:
-    changed = [[step, count] for step, count in selection.cleaned_rows.items() if step != "any"]
-    return Table(title="Rows changed by cleaning", columns=["step", "rows"], rows=changed)
+    return Table(
+        title="Rows changed by cleaning",
+        columns=["step", "rows"],
+        rows=[[step, count] for step, count in selection.cleaned_rows.items() if step != "any"],
+    )
 
 
 def _sides(preparation: Preparation) -> Table:
-    rows = []
+    rows: list[list[str | int | float | bool | None]] = []
     for name, table in (("train", preparation.train), ("eval", preparation.held_out)):
         longest = int(table.lengths.max()) if len(table) else 0
         share = round(table.supervised_tokens / table.tokens, 4) if table.tokens else 0.0
@@ -136,4 +139,4 @@ def _histogram(name: str, lengths: Sequence[int], width: int) -> Series:
     counts = [0] * _BINS
     for length in lengths:
         counts[length // width] += 1
-    return Series(name=name, x=[index * width for index in range(_BINS)], y=counts)
+    return Series(name=name, x=[float(index * width) for index in range(_BINS)], y=[float(count) for count in counts])

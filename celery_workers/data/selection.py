@@ -45,6 +45,18 @@ class SelectionCounts:
         """Rows that go on."""
         return self.rows - self.emptied_rows - self.duplicate_rows
 
+    def note_emptied(self, row_number: int) -> None:
+        """Count a row that cleaning left without a question or an answer."""
+        self.emptied_rows += 1
+        if len(self.emptied) < _SAMPLE_ROWS:
+            self.emptied.append(row_number)
+
+    def note_duplicate(self, row_number: int, first: int) -> None:
+        """Count a row that repeats the row ``first``."""
+        self.duplicate_rows += 1
+        if len(self.duplicates) < _SAMPLE_ROWS:
+            self.duplicates.append((row_number, first))
+
 
 class Selection:
     """Take rows batch by batch; after the last, ``held_out_keys`` says which contents are held out."""
@@ -73,8 +85,7 @@ class Selection:
                 if cleaned is row or not is_fit(check_row(row, self._shape)):
                     unfit.append(cleaned)
                 else:
-                    self._note(self.counts.emptied, row.number)
-                    self.counts.emptied_rows += 1
+                    self.counts.note_emptied(row.number)
                 continue
             if self._is_new(cleaned):
                 kept.append(CanonicalRow(cleaned.number, cleaned.values))
@@ -94,8 +105,7 @@ class Selection:
             self._named.add(key)
         first = self._first_rows.setdefault(key, row.number)
         if first != row.number and self._rules.is_deduplicating:
-            self._note(self.counts.duplicates, (row.number, first))
-            self.counts.duplicate_rows += 1
+            self.counts.note_duplicate(row.number, first)
             return False
         self.keys.append(key)
         return True
@@ -106,11 +116,6 @@ class Selection:
             message = f"row {row.number}: {column} must say train or eval, got {row.extras.get(column)!r}"
             raise UserInputError(message, code="unknown_split", field="split_column", evidence={"row": row.number})
         return side
-
-    @staticmethod
-    def _note(sample: list, item: object) -> None:
-        if len(sample) < _SAMPLE_ROWS:
-            sample.append(item)
 
 
 def _unfit(rows: Sequence[CanonicalRow], shape: Shape) -> UserInputError:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from celery_workers.contract.errors import UserInputError
-from celery_workers.data.canonical import Value
+from celery_workers.data.canonical import Value, messages_of
 from celery_workers.data.row_formats import RowFormat
 
 if TYPE_CHECKING:
@@ -55,13 +55,14 @@ def to_messages(values: Mapping[str, Value], row_format: RowFormat, *, system_pr
 
     An alpaca row's input follows its instruction after a blank line.
     """
+    messages: list[ChatMessage]
     if row_format is RowFormat.CHAT:
-        messages = [{"role": message["role"], "content": message["content"]} for message in values["messages"]]
+        messages = [{name: item or "" for name, item in message.items()} for message in messages_of(values) or []]
     elif row_format is RowFormat.ALPACA:
-        question = "\n\n".join(part for part in (values["instruction"], values.get("input")) if part)
-        messages = _exchange(question, values["output"], values.get("system"))
+        question = "\n\n".join(part for part in (_text(values, "instruction"), _text(values, "input")) if part)
+        messages = _exchange(question, _text(values, "output"), _text(values, "system"))
     else:
-        messages = _exchange(values["prompt"], values["completion"], None)
+        messages = _exchange(_text(values, "prompt"), _text(values, "completion"), "")
     if system_prompt and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": system_prompt})
     return messages
@@ -101,9 +102,10 @@ class ModelTemplate:
         from jinja2 import TemplateError
 
         try:
-            return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation_prompt)
+            text = self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=generation_prompt)
         except TemplateError as error:
             raise RowRefused("template_error", f"the chat template refuses the conversation: {error}") from error
+        return str(text)
 
 
 class AlpacaTemplate:
@@ -127,8 +129,8 @@ class AlpacaTemplate:
 
     def render(self, values: Mapping[str, Value], row_format: RowFormat) -> Rendered:
         if row_format is RowFormat.ALPACA:
-            system, question, context = values.get("system"), values["instruction"], values.get("input")
-            answer = values["output"]
+            names = ("system", "instruction", "input", "output")
+            system, question, context, answer = (_text(values, name) for name in names)
         else:
             messages = to_messages(values, row_format)
             system = messages.pop(0)["content"] if messages[0]["role"] == "system" else ""
@@ -199,9 +201,14 @@ def choose_template(
     return TEMPLATES[name](tokenizer, system_prompt=system_prompt)
 
 
-def _exchange(question: Value, answer: Value, system: Value) -> list[ChatMessage]:
+def _exchange(question: str, answer: str, system: str) -> list[ChatMessage]:
     messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     return [{"role": "system", "content": system}, *messages] if system else messages
+
+
+def _text(values: Mapping[str, Value], column: str) -> str:
+    value = values.get(column)
+    return value if isinstance(value, str) else ""
 
 
 def _check_nothing_is_lost(messages: Sequence[ChatMessage], text: str) -> None:
@@ -215,4 +222,4 @@ def _end_of_text(tokenizer: PreTrainedTokenizerBase) -> str:
     if not tokenizer.eos_token:
         message = "the model's tokenizer has no end-of-text token, so no answer could ever end"
         raise UserInputError(message, code="no_end_of_text", field="base_model")
-    return tokenizer.eos_token
+    return str(tokenizer.eos_token)

@@ -5,17 +5,128 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from celery_workers.contract.context import Figure, ReportDocument, Series, Table
 from celery_workers.data.canonical import CanonicalRow, texts
 from celery_workers.data.checks import DEFAULT_MAX_CHARACTERS, check_row, is_fit
 from celery_workers.data.dedup import DuplicateFinder
 from celery_workers.data.row_formats import Detected
-from celery_workers.data.rows import CODES, RowProblem, Severity
+from celery_workers.data.rows import CODES, ProblemCode, RowProblem, Severity
 
 PROBLEMS_PER_CODE = 100
 ROW_NUMBERS_PER_CODE = 1000
 _EDGES = [0, 1, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144, 524288, 1048576]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeCount:
+    """How many rows have a problem of one code, and the first ``ROW_NUMBERS_PER_CODE`` of their numbers."""
+
+    code: str
+    rows: int
+    row_numbers: list[int]
+
+    @property
+    def known(self) -> ProblemCode:
+        """What the code means."""
+        return CODES[self.code]
+
+    def first_rows(self) -> str:
+        """Return the first few row numbers to read."""
+        return ", ".join(map(str, self.row_numbers[:10])) + (", …" if self.rows > 10 else "")
+
+    def as_json(self) -> dict[str, object]:
+        """Return the entry of ``counts``."""
+        return {
+            "code": self.code,
+            "severity": self.known.severity.value,
+            "meaning": self.known.meaning,
+            "fix": self.known.fix,
+            "rows": self.rows,
+            "row_numbers": self.row_numbers,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationReport:
+    """What was found. ``problems`` holds the first ``PROBLEMS_PER_CODE`` of each code, by row; ``problems_total`` says how
+    many there are. ``lengths[i]`` rows have at least ``length_edges[i]`` characters, and less than the next edge."""
+
+    detected: Detected
+    rows: int
+    fit_rows: int
+    rows_with_warnings: int
+    characters: int
+    counts: list[CodeCount]
+    problems: list[RowProblem]
+    problems_total: int
+    length_edges: list[int]
+    lengths: list[int]
+
+    @property
+    def rows_with_errors(self) -> int:
+        """Rows that cannot be trained on."""
+        return self.rows - self.fit_rows
+
+    @property
+    def errors(self) -> list[RowProblem]:
+        """The problems that make rows unfit."""
+        return [problem for problem in self.problems if problem.severity is Severity.ERROR]
+
+    @property
+    def summary(self) -> dict[str, int]:
+        """The few numbers to show."""
+        return {
+            "rows": self.rows,
+            "fit_rows": self.fit_rows,
+            "dropped_rows": self.rows_with_errors,
+            "rows_with_warnings": self.rows_with_warnings,
+            "duplicate_rows": sum(count.rows for count in self.counts if count.code == "duplicate_row"),
+        }
+
+    def as_document(self) -> ReportDocument:
+        """Return the report to show and to keep; ``data`` holds all of it."""
+        left_out = f"; {self.rows_with_errors} were left out." if self.rows_with_errors else "."
+        lengths = Series(name="rows", x=[float(edge) for edge in self.length_edges], y=[float(rows) for rows in self.lengths])
+        figure = Figure(title="Length of rows", type="histogram", x_label="characters, from", y_label="rows", series=[lengths])
+        return ReportDocument(
+            kind="validation",
+            title="Validation",
+            summary=dict(self.summary),
+            verdict=f"{self.fit_rows} of {self.rows} rows are fit to train on{left_out}",
+            tables=[self._counts_table(), self._problems_table()],
+            figures=[figure],
+            data=self._data(),
+        )
+
+    def _counts_table(self) -> Table:
+        return Table(
+            title="Problems by code",
+            columns=["code", "severity", "rows", "first rows", "meaning", "fix"],
+            rows=[
+                [count.code, count.known.severity.value, count.rows, count.first_rows(), count.known.meaning, count.known.fix]
+                for count in self.counts
+            ],
+        )
+
+    def _problems_table(self) -> Table:
+        return Table(
+            title=f"Problems by row ({len(self.problems)} of {self.problems_total})",
+            columns=["row", "field", "code", "message", "fix"],
+            rows=[[item.row_number, item.field, item.code, item.message, item.suggestion] for item in self.problems],
+        )
+
+    def _data(self) -> dict[str, object]:
+        return {
+            "format": self.detected.format.value,
+            "format_reason": self.detected.reason,
+            "characters": self.characters,
+            "counts": [count.as_json() for count in self.counts],
+            "problems": [problem.as_json() for problem in self.problems],
+            "problems_shown": len(self.problems),
+            "problems_total": self.problems_total,
+        }
 
 
 class ReportBuilder:
@@ -34,31 +145,50 @@ class ReportBuilder:
         self._problems_total = 0
         self._lengths = [0] * len(_EDGES)
         self._with_warnings = 0
+        self._characters = 0
+        self._fit_rows = 0
         self.rows = 0
-        self.fit_rows = 0
-        self.characters = 0
-
-    @property
-    def rows_with_errors(self) -> int:
-        """Rows that cannot be trained on."""
-        return self.rows - self.fit_rows
 
     def add(self, row: CanonicalRow) -> list[RowProblem]:
         """Check ``row`` and return its problems."""
         problems = check_row(row, self._detected.shape, max_characters=self._max_characters)
         length = sum(len(text) for _, text in texts(row.values, self._detected.format))
         self.rows += 1
-        self.characters += length
+        self._characters += length
         self._lengths[bisect_right(_EDGES, length) - 1] += 1
         if is_fit(problems):
-            self.fit_rows += 1
+            self._fit_rows += 1
             self._duplicates.add(row.number, row.values)
         if problems:
             self._record(problems)
             self._with_warnings += any(problem.severity is Severity.WARNING for problem in problems)
         return problems
 
+    def build(self) -> ValidationReport:
+        """Return the report. Call once, after the last row."""
+        for number, first in self._duplicates.pairs():
+            self._record([RowProblem(row_number=number, code="duplicate_row", field="row", message=f"the same as row {first}")])
+        kept = [problem for problems in self._problems.values() for problem in problems]
+        bins = 1 + max((index for index, rows in enumerate(self._lengths) if rows), default=0)
+        return ValidationReport(
+            detected=self._detected,
+            rows=self.rows,
+            fit_rows=self._fit_rows,
+            rows_with_warnings=self._with_warnings,
+            characters=self._characters,
+            counts=[
+                CodeCount(code=code, rows=self._rows_by_code[code], row_numbers=self._row_numbers[code])
+                for code in CODES
+                if self._rows_by_code[code]
+            ],
+            problems=sorted(kept, key=lambda problem: problem.row_number),
+            problems_total=self._problems_total,
+            length_edges=_EDGES[:bins],
+            lengths=self._lengths[:bins],
+        )
+
     def _record(self, problems: Sequence[RowProblem]) -> None:
+        """Count the problems of one row."""
         for code in {problem.code: None for problem in problems}:
             self._rows_by_code[code] += 1
             numbers = self._row_numbers.setdefault(code, [])
@@ -69,83 +199,3 @@ class ReportBuilder:
             kept = self._problems.setdefault(problem.code, [])
             if len(kept) < PROBLEMS_PER_CODE:
                 kept.append(problem)
-
-    def build(self) -> dict[str, object]:
-        """Return the report as JSON. Call once, after the last row.
-
-        ``problems`` holds the first ``PROBLEMS_PER_CODE`` of each code, ``problems_total`` says how many there are;
-        ``counts[].row_numbers`` the first ``ROW_NUMBERS_PER_CODE``, ``counts[].rows`` how many there are.
-        """
-        for number, first in self._duplicates.pairs():
-            message = f"the same as row {first}"
-            self._record([RowProblem(row_number=number, code="duplicate_row", field="row", message=message)])
-        kept = [problem for problems in self._problems.values() for problem in problems]
-        return {
-            "format": self._detected.format.value,
-            "format_reason": self._detected.reason,
-            "rows": self.rows,
-            "fit_rows": self.fit_rows,
-            "rows_with_errors": self.rows_with_errors,
-            "rows_with_warnings": self._with_warnings,
-            "duplicate_rows": self._rows_by_code["duplicate_row"],
-            "characters": self.characters,
-            "counts": [self._count(code) for code in CODES if self._rows_by_code[code]],
-            "problems": [problem.as_json() for problem in sorted(kept, key=lambda problem: problem.row_number)],
-            "problems_shown": len(kept),
-            "problems_total": self._problems_total,
-            "length_histogram": self._histogram(),
-        }
-
-    def _count(self, code: str) -> dict[str, object]:
-        known = CODES[code]
-        return {
-            "code": code,
-            "severity": known.severity.value,
-            "meaning": known.meaning,
-            "fix": known.fix,
-            "rows": self._rows_by_code[code],
-            "row_numbers": self._row_numbers[code],
-        }
-
-    def _histogram(self) -> dict[str, list[int]]:
-        """Return rows by length in characters: ``rows[i]`` have at least ``from[i]``, and less than ``from[i + 1]``."""
-        last = max((index for index, count in enumerate(self._lengths) if count), default=0)
-        return {"from": _EDGES[: last + 1], "rows": self._lengths[: last + 1]}
-
-
-def as_document(report: dict[str, object]) -> ReportDocument:
-    """Return what ``build`` gave as a report to show."""
-    rows, fit = report["rows"], report["fit_rows"]
-    counts = Table(
-        title="Problems by code",
-        columns=["code", "severity", "rows", "first rows", "meaning", "fix"],
-        rows=[
-            [count["code"], count["severity"], count["rows"], ", ".join(map(str, count["row_numbers"][:10])), count["meaning"],
-             count["fix"]]
-            for count in report["counts"]
-        ],
-    )  # fmt: skip
-    problems = Table(
-        title=f"Problems by row ({report['problems_shown']} of {report['problems_total']})",
-        columns=["row", "field", "code", "message", "fix"],
-        rows=[[item[name] for name in ("row_number", "field", "code", "message", "fix")] for item in report["problems"]],
-    )
-    histogram = report["length_histogram"]
-    lengths = Series(name="rows", x=histogram["from"], y=histogram["rows"])
-    return ReportDocument(
-        kind="validation",
-        title="Validation",
-        summary={
-            "rows": rows,
-            "fit_rows": fit,
-            "dropped_rows": rows - fit,
-            "rows_with_warnings": report["rows_with_warnings"],
-            "duplicate_rows": report["duplicate_rows"],
-        },
-        verdict=f"{fit} of {rows} rows are fit to train on" + (f"; {rows - fit} were left out." if fit < rows else "."),
-        tables=[counts, problems],
-        figures=[
-            Figure(title="Length of rows", type="histogram", x_label="characters, from", y_label="rows", series=[lengths])
-        ],
-        data=report,
-    )

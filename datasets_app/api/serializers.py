@@ -53,7 +53,7 @@ class UploadedSerializer(serializers.ModelSerializer):
 
     def get_checks(self, version: DatasetVersion) -> dict[str, int]:
         """Return how many rows are fit, left out and warned about; the report names them."""
-        return version.report["summary"]
+        return dict(version.report["summary"])
 
 
 class DatasetSerializer(serializers.ModelSerializer):
