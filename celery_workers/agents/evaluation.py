@@ -78,7 +78,10 @@ class EvaluationAgent(Agent[EvaluationConfig, EvaluationInputs, EvaluationOutput
 
     def run(self, ctx: AgentContext, config: EvaluationConfig, inputs: EvaluationInputs) -> EvaluationOutputs:
         """Load, measure each subject, write the report."""
-        rows = read_rows(inputs.eval_examples.path, max_rows=config.max_rows)
+        row_format = str(inputs.eval_examples.metadata["format"])
+        rows = read_rows(inputs.eval_examples.path, row_format=row_format, max_rows=config.max_rows)
+        if config.generate and not any(row.has_question for row in rows):
+            ctx.log(f"Rows of the format {row_format} have no prompt, so nothing is generated", level="WARNING")
         loaded = load_models(ctx, inputs.eval_examples, inputs.model, precision=config.precision)
         measurement = Measurement(
             metrics=frozenset(config.metrics),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from celery_workers.contract.errors import UserInputError
 
+TEXT = "text"
 IGNORED = -100  # label of a token that is not trained on; the value torch's cross entropy ignores
 
 
@@ -32,8 +33,11 @@ class EvaluationRow:
         return bool(self.prompt_ids and self.reference_ids)
 
 
-def read_rows(folder: Path, *, max_rows: int | None = None) -> list[EvaluationRow]:
+def read_rows(folder: Path, *, row_format: str, max_rows: int | None = None) -> list[EvaluationRow]:
     """Read the first ``max_rows`` examples of ``folder``, or all, in the order of the file.
+
+    ``row_format`` is the examples' (alpaca, chat, prompt_completion, text). Rows of plain text ask nothing: what stands
+    before their first supervised token is only the one token that no model can predict.
 
     Raises: UserInputError: there is none, or none has a supervised token.
     """
@@ -49,6 +53,8 @@ def read_rows(folder: Path, *, max_rows: int | None = None) -> list[EvaluationRo
         )
         for position in range(count)
     ]
+    if row_format == TEXT:
+        rows = [replace(row, prompt_ids=[]) for row in rows]
     if not any(row.supervised_tokens for row in rows):
         raise UserInputError(
             f"an evaluation needs at least one row with a supervised token, got {len(rows)} rows without any; "

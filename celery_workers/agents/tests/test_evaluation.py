@@ -26,7 +26,7 @@ def examples(tmp_path: Path, tiny_model_folder: Path, tiny_tokenizer) -> Example
             )
             answer = tiny_tokenizer(f"{number} done<|im_end|>")["input_ids"]
             writer.append([*prompt, *answer], [-100] * len(prompt) + answer, row_number=number)
-    metadata = {"base_model": BASE, "tokenizer_digest": tokenizer_digest(tiny_model_folder)}
+    metadata = {"base_model": BASE, "format": "chat", "tokenizer_digest": tokenizer_digest(tiny_model_folder)}
     return Examples(path=folder, metadata=metadata, sha256="e" * 64)
 
 
@@ -119,6 +119,17 @@ def test_loss_only_generates_nothing(context: RecordingContext, examples: Exampl
     assert subject["scores"].keys() == {"loss", "rows", "supervised_tokens"}
     assert [row["generated"] for row in subject["rows"]] == [None] * 4
     assert report["samples"] == []
+
+
+def test_plain_text_is_scored_and_not_asked(context: RecordingContext, examples: Examples) -> None:
+    text = Examples(path=examples.path, metadata={**examples.metadata, "format": "text"}, sha256="e" * 64)
+
+    report, _ = evaluate(context, {"eval_examples": text})
+
+    scores = report["data"]["subjects"][0]["scores"]
+    assert scores["exact_match"] is None
+    assert scores["loss"] > 0
+    assert any("have no prompt" in log.message for log in context.logs)
 
 
 def test_exact_match_without_generation_is_refused(context: RecordingContext, examples: Examples) -> None:

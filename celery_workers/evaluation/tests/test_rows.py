@@ -53,8 +53,8 @@ def test_max_rows_takes_the_first_rows_of_the_file(tmp_path: Path) -> None:
         for number in (12, 4, 9):
             writer.append([1, 2], [-100, 2], row_number=number)
 
-    assert [row.row_number for row in read_rows(tmp_path, max_rows=2)] == [12, 4]
-    assert [row.row_number for row in read_rows(tmp_path)] == [12, 4, 9]
+    assert [row.row_number for row in read_rows(tmp_path, row_format="chat", max_rows=2)] == [12, 4]
+    assert [row.row_number for row in read_rows(tmp_path, row_format="chat")] == [12, 4, 9]
 
 
 def test_examples_without_a_supervised_token_are_refused(tmp_path: Path) -> None:
@@ -62,4 +62,14 @@ def test_examples_without_a_supervised_token_are_refused(tmp_path: Path) -> None
         writer.append([1, 2], [-100, -100], row_number=1)
 
     with pytest.raises(UserInputError, match="at least one row with a supervised token"):
-        read_rows(tmp_path)
+        read_rows(tmp_path, row_format="chat")
+
+
+def test_plain_text_asks_nothing(tmp_path: Path) -> None:
+    with ExamplesWriter(tmp_path) as writer:
+        writer.append([5, 6, 7], [-100, 6, 7], row_number=1)
+
+    (row,) = read_rows(tmp_path, row_format="text")
+
+    assert not row.has_question
+    assert row.supervised_tokens == 2
