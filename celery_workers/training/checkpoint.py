@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from celery_workers.contract.errors import UserInputError
+from celery_workers.contract.errors import InfrastructureError, UserInputError
 from celery_workers.modeling.precision import Precision
 from celery_workers.training.history import History
 
