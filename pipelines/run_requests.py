@@ -10,6 +10,7 @@ from typing import cast
 
 from celery_workers.contract.agent import AgentSpec
 from pipelines.graph import Graph, canonical_json, normalize, read_graph, validate
+from pipelines.graph.parsing import NOT_PLAIN, size_of_json
 from pipelines.models import PipelineVersion, Run
 from pipelines.models.run import CLIENT_RUN_ID
 from pipelines.references import Resolution, resolve_graph
@@ -126,6 +127,8 @@ def apply_parameters(graph: Graph, parameters: Mapping[str, object]) -> tuple[Gr
         elif node not in configs:
             message = f"there is no node {node[:80]!r}; there is {', '.join(sorted(configs))}"
             problems.append(Problem(message=message, code="invalid_parameter", field=name[:100]))
+        elif size_of_json(value) is None:
+            problems.append(Problem(message=NOT_PLAIN, code="invalid_parameter", field=name[:100]))
         else:
             configs[node][field] = value
     return graph.with_configs(configs), problems

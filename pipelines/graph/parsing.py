@@ -13,7 +13,9 @@ MAX_NODES = 200
 MAX_EDGES = 2_000
 MAX_CONFIG_BYTES = 64 * 1024
 MAX_UI_BYTES = 64 * 1024
+NOT_PLAIN = "must be plain JSON: finite numbers, text without NUL or lone surrogates, not nested too deeply"
 NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+AGENT_CLASS = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 
 _TOP_KEYS = {"nodes", "edges", "ui", "run_id", "name"}  # run_id and name belong to the request around the graph
 _NODE_KEYS = {"agent_name", "agent_class", "config", "ui"}
@@ -48,6 +50,23 @@ def read_graph(data: object) -> tuple[Graph, list[Problem]]:
     return graph, problems + _duplicates(graph)
 
 
+def size_of_json(value: object) -> int | None:
+    """Return the bytes of a value as JSON; None if it is not plain: NaN, lone surrogates, NUL, or nested too deeply."""
+    try:
+        size_bytes = len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
+        return None if _has_nul(value) else size_bytes
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
+def _has_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, Mapping):
+        return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
+    return isinstance(value, list) and any(map(_has_nul, value))
+
+
 def _read_list(data: Mapping[str, object], key: str, limit: int, problems: list[Problem]) -> list[object]:
     value = data.get(key, [])
     if not isinstance(value, list):
@@ -70,7 +89,7 @@ def _read_node(item: object, number: int, problems: list[Problem]) -> GraphNode 
         problems.append(Problem(message=f"{rule}, got {_short(name)}", code="invalid_name", field=f"{where}.agent_name"))
         return None
     problems += _unknown_keys(item, _NODE_KEYS, where=where, node=name)
-    if not isinstance(agent_class, str) or not agent_class or len(agent_class) > 100:
+    if not isinstance(agent_class, str) or not AGENT_CLASS.fullmatch(agent_class):
         message = f"must name an agent, got {_short(agent_class)}"
         problems.append(Problem(message=message, code="invalid_shape", node=name, field="agent_class"))
         return None
@@ -118,11 +137,9 @@ def _read_object(
     if not isinstance(value, Mapping):
         problems.append(Problem(message=f"must be an object, got {_kind(value)}", code="invalid_shape", node=node, field=where))
         return {}
-    try:
-        size_bytes = len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
-    except (ValueError, TypeError, RecursionError, UnicodeEncodeError):
-        message = "must be plain JSON with finite numbers"
-        problems.append(Problem(message=message, code="invalid_shape", node=node, field=where))
+    size_bytes = size_of_json(value)
+    if size_bytes is None:
+        problems.append(Problem(message=NOT_PLAIN, code="invalid_shape", node=node, field=where))
         return {}
     if size_bytes > limit:
         message = f"must be at most {limit} bytes of JSON, got {size_bytes}"

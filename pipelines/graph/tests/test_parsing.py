@@ -79,6 +79,8 @@ def test_an_unknown_key_below_ui_is_kept() -> None:
         ({"nodes": [node("a", "A", text="x" * MAX_CONFIG_BYTES)]}, "too_large"),
         ({"nodes": [node("a", "A", rate=float("nan"))]}, "invalid_shape"),
         ({"nodes": [node("a", "A", text="\ud800")]}, "invalid_shape"),
+        ({"nodes": [node("a", "A", deep=[{"text": "nul \x00"}])]}, "invalid_shape"),
+        ({"nodes": [{"agent_name": "a", "agent_class": "A\x00"}]}, "invalid_shape"),
         ({"nodes": []}, "empty_graph"),
         ([], "invalid_shape"),
         (None, "invalid_shape"),
