@@ -70,7 +70,7 @@ def test_changed_learning_rate_repeats_only_what_depends_on_it_and_says_why(plat
 def test_cancel_in_the_middle_of_a_training_ends_it_as_canceled(platform: Platform, finished):
     dataset, _ = finished
     run_id = platform.start_run(pipeline(dataset, training={"epochs": 1000, "learning_rate": 0.0001}, full=False))
-    platform.wait_for_step(run_id, "training", 5)
+    platform.wait_for_step(run_id, "training", 3)
     assert platform.request("DELETE", f"/jobs/{run_id}").status_code == 202
     job = platform.wait_until_ended(run_id, seconds=30)
     assert job["status"] == "canceled"
