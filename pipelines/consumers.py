@@ -20,6 +20,7 @@ from contextlib import aclosing
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
+from asgiref.typing import WebSocketScope
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
@@ -69,6 +70,8 @@ class RunConsumer(AsyncWebsocketConsumer):
                     await self.send(text_data=event.text)
         except TooSlow as slow:
             await self.close(TOO_SLOW, str(slow))
+        except OSError as error:  # the server's way to say that the viewer went away while it was sent something
+            logger.info("websocket.left: %s", error)
         except Exception:
             logger.exception("websocket.broken", extra={"run_id": str(run_id)})
             await self.close(BROKEN, "the stream broke; connect again with the last number")
@@ -98,7 +101,7 @@ def _find_run(user: User, reference: str) -> UUID | None:
     return run.id if run else None
 
 
-def _comes_from_this_site(scope: dict) -> bool:
+def _comes_from_this_site(scope: WebSocketScope) -> bool:
     """Say whether the page that opened the socket is ours; a browser sends the session's cookie from any page."""
     headers = dict(scope["headers"])
     origin = headers.get(b"origin", b"").decode("latin-1")
@@ -106,6 +109,6 @@ def _comes_from_this_site(scope: dict) -> bool:
     return bool(origin) and (urlsplit(origin).netloc == host or origin in settings.CSRF_TRUSTED_ORIGINS)
 
 
-def _after(scope: dict) -> int:
+def _after(scope: WebSocketScope) -> int:
     values = parse_qs(scope["query_string"].decode("latin-1")).get("after", ["0"])
-    return int(values[0]) if values[0].isdigit() else 0
+    return int(values[0]) if values[0].isdecimal() else 0

@@ -55,7 +55,7 @@ class BodyLimit:
             await _answer(StorageFull("There is no room left on the disk; nothing was stored."), receive, send)
 
 
-class _Refused(Exception):  # noqa: N818 (a control signal)
+class _Refused(Exception):
     def __init__(self, error: DomainError) -> None:
         super().__init__(error.detail)
         self.error = error

@@ -1,6 +1,6 @@
 """Addresses of runs, artifacts, agents and events, below ``/api/v1``."""
 
-from django.urls import path
+from django.urls import path, register_converter
 
 from pipelines.api.views.agents import AgentsView
 from pipelines.api.views.artifacts import ArtifactDownloadView, ArtifactView
@@ -8,15 +8,32 @@ from pipelines.api.views.jobs import JobProgressView, JobRetryView, JobsView, Jo
 from pipelines.api.views.logs import LogHistoryView, LogStreamView
 from pipelines.api.views.metrics import JobMetricsView
 
+
+class RunReference:
+    """A run's id, or the client's own run_id; nothing else reaches a view."""
+
+    regex = r"[A-Za-z0-9._-]{1,64}"
+
+    def to_python(self, value: str) -> str:
+        """Return the text as it is."""
+        return value
+
+    def to_url(self, value: str) -> str:
+        """Return the text as it is."""
+        return value
+
+
+register_converter(RunReference, "run")
+
 urlpatterns = [
     path("jobs", JobsView.as_view(), name="jobs"),
-    path("jobs/<str:id>", JobView.as_view(), name="job"),
-    path("jobs/<str:id>/progress", JobProgressView.as_view(), name="job-progress"),
-    path("jobs/<str:id>/metrics", JobMetricsView.as_view(), name="job-metrics"),
-    path("jobs/<str:id>/retry", JobRetryView.as_view(), name="job-retry"),
+    path("jobs/<run:id>", JobView.as_view(), name="job"),
+    path("jobs/<run:id>/progress", JobProgressView.as_view(), name="job-progress"),
+    path("jobs/<run:id>/metrics", JobMetricsView.as_view(), name="job-metrics"),
+    path("jobs/<run:id>/retry", JobRetryView.as_view(), name="job-retry"),
     path("artifacts/<uuid:id>", ArtifactView.as_view(), name="artifact"),
     path("artifacts/<uuid:id>/download", ArtifactDownloadView.as_view(), name="artifact-download"),
     path("agents", AgentsView.as_view(), name="agents"),
-    path("logs/stream/<str:run_id>", LogStreamView.as_view(), name="log-stream"),
-    path("logs/history/<str:run_id>", LogHistoryView.as_view(), name="log-history"),
+    path("logs/stream/<run:run_id>", LogStreamView.as_view(), name="log-stream"),
+    path("logs/history/<run:run_id>", LogHistoryView.as_view(), name="log-history"),
 ]

@@ -117,6 +117,40 @@ async def test_a_slow_viewer_is_told_to_come_again(site, run, key, monkeypatch):
     assert seqs[-1] < 3_000
 
 
+async def test_a_viewer_that_vanishes_while_it_is_sent_something_is_forgotten(site, run, key, caplog):
+    socket = await websockets.connect(f"ws://{site.host}/ws/runs/{run.id}", **with_token(key))
+    await _until_followed(run)
+    writer = asyncio.create_task(_in_thread(_write_much, run))
+    await socket.recv()
+    socket.transport.abort()
+    await writer
+
+    async with asyncio.timeout(10):
+        while _is_followed(run):
+            await asyncio.sleep(0.02)
+    assert [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")] == []
+
+
+async def test_what_a_viewer_sends_changes_nothing(site, run, key):
+    async with websockets.connect(f"ws://{site.host}/ws/runs/{run.id}", **with_token(key)) as socket:
+        await socket.send("hello")
+        await socket.send(b"\x00\x01")
+        await _in_thread(_write_and_end, run)
+        shown = [json.loads(frame)["seq"] for frame in await asyncio.wait_for(frames(socket), 10)]
+
+    assert shown == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("after", ["-1", "x", "", "²", "9" * 30])
+async def test_a_bad_number_is_no_reason_to_fail(site, run, key, after):
+    await _in_thread(_write_and_end, run)
+
+    async with websockets.connect(f"ws://{site.host}/ws/runs/{run.id}?after={after}", **with_token(key)) as socket:
+        await asyncio.wait_for(frames(socket), 10)
+
+    assert socket.close_code == 1000
+
+
 async def test_four_readers_show_the_same_lines(site, run, key):
     writer = await sync_to_async(in_background, thread_sensitive=False)(write_slowly, run)
     url, headers = f"{site.api}/logs/stream/{run.id}", {"Authorization": f"Token {key}"}
@@ -167,5 +201,9 @@ def _write_much(run: Run) -> None:
 
 async def _until_followed(run: Run) -> None:
     async with asyncio.timeout(10):
-        while not any(run.id in feeds for feeds in list(feed._feeds.values())):
+        while not _is_followed(run):
             await asyncio.sleep(0.02)
+
+
+def _is_followed(run: Run) -> bool:
+    return any(run.id in feeds for feeds in list(feed._feeds.values()))

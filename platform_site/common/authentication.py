@@ -86,3 +86,12 @@ class PasswordAuthentication(authentication.BasicAuthentication):
             if not throttle.allow_request(request, None):
                 raise exceptions.Throttled(throttle.wait())
         return super().authenticate(request)
+
+    def authenticate_credentials(self, userid: str, password: str, request: Request | None = None) -> tuple[User, None]:
+        """Check name and password.
+
+        Raises: AuthenticationFailed: they are wrong, or hold a character that PostgreSQL has not.
+        """
+        if "\x00" in userid:
+            raise exceptions.AuthenticationFailed("The name must not contain NUL.")
+        return super().authenticate_credentials(userid, password, request)

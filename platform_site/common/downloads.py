@@ -24,7 +24,7 @@ from platform_site.common.errors import DomainError
 from platform_site.common.store import ContentMissing, ManifestEntry, open_stored
 
 CHUNK_BYTES = 256 * 1024
-_ONE_RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
+_ONE_RANGE = re.compile(r"^bytes=([0-9]{0,18})-([0-9]{0,18})$")
 
 
 class StoredFile(Protocol):

@@ -101,6 +101,7 @@ REST_FRAMEWORK = {
         "platform_site.common.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["platform_site.common.permissions.HasScope"],
+    "DEFAULT_PARSER_CLASSES": ["platform_site.common.parsers.JSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PAGINATION_CLASS": "platform_site.common.pagination.NewestFirstPagination",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.reverse import reverse
@@ -47,14 +50,47 @@ class GraphEdgeSerializer(serializers.Serializer):
     to_port = serializers.CharField(required=False)
 
 
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # as JSON writes it; an even number of backslashes before it is text
+
+
+class StorableJSONField(serializers.JSONField):
+    """JSON that PostgreSQL gives back as it was: no NUL, no half of a surrogate pair, nothing nested without end."""
+
+    default_error_messages = {"not_storable": "Must be JSON of whole Unicode characters without NUL and finite numbers."}
+
+    def to_internal_value(self, data: object) -> object:
+        """Refuse what cannot be stored."""
+        try:
+            text = json.dumps(data, ensure_ascii=False, allow_nan=False)
+            text.encode()
+        except (ValueError, RecursionError):
+            self.fail("not_storable")
+        if _NUL.search(text):
+            self.fail("not_storable")
+        return data
+
+
 @extend_schema_field(GraphNodeSerializer(many=True))
-class NodesField(serializers.JSONField):
+class NodesField(StorableJSONField):
     """Nodes as posted: the graph's own checks name what is wrong by node and field."""
 
 
 @extend_schema_field(GraphEdgeSerializer(many=True))
-class EdgesField(serializers.JSONField):
+class EdgesField(StorableJSONField):
     """Edges as posted."""
+
+
+@extend_schema_field({"type": "object", "additionalProperties": {}})
+class ParametersField(StorableJSONField):
+    """Values laid over the configs, by ``node.field``."""
+
+    default_error_messages = {"not_an_object": "Must be an object of values by node.field."}
+
+    def to_internal_value(self, data: object) -> object:
+        """Take an object only."""
+        if not isinstance(data, dict):
+            self.fail("not_an_object")
+        return super().to_internal_value(data)
 
 
 class JobRequestSerializer(StrictSerializer):
@@ -64,7 +100,7 @@ class JobRequestSerializer(StrictSerializer):
     edges = EdgesField(required=False)
     pipeline = serializers.UUIDField(required=False)
     version = serializers.IntegerField(required=False, min_value=1, help_text="The newest one if left out.")
-    parameters = serializers.DictField(required=False)
+    parameters = ParametersField(required=False, help_text="Values laid over the configs, by node.field.")
     run_id = serializers.CharField(
         required=False, allow_null=True, validators=[CLIENT_RUN_ID], help_text="Your own name for the run; every path takes it."
     )

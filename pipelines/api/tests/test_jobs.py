@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from dataclasses import replace
 from datetime import timedelta
@@ -129,6 +130,26 @@ class TestStart:
 
         assert answer.status_code == 400
         assert set(answer.json()) == {"code", "detail", "errors"}
+
+    @pytest.mark.parametrize("text", [r"\u0000", r"\ud800", "1e999", "9" * 5000, "[" * 5000 + "]" * 5000])
+    @pytest.mark.parametrize("place", ["ui", "config", "agent_name", "parameters"])
+    def test_json_that_postgresql_cannot_keep_is_refused(self, api_client, graph, text, place):
+        value = text if text[0] in "19[" else f'"{text}"'
+        document = json.dumps(graph | {"parameters": {"dataset.format": "MARK"}} if place == "parameters" else graph)
+        old = {"ui": '"kept"', "config": '"csv"', "agent_name": '"validation"', "parameters": '"MARK"'}[place]
+
+        answer = api_client.post("/api/v1/jobs", document.replace(old, value, 1), content_type="application/json")
+
+        assert answer.status_code == 400, answer.content[:500]
+        assert set(answer.json()) == {"code", "detail", "errors"}
+
+    def test_a_backslash_before_u0000_is_text(self, api_client, graph):
+        graph["nodes"][0]["ui"] = {"note": "\\u0000"}
+
+        job = api_client.post("/api/v1/jobs", graph, format="json")
+
+        assert job.status_code == 201, job.content
+        assert Run.objects.get().version.graph["nodes"][0]["ui"] == {"note": "\\u0000"}
 
     def test_an_endless_idempotency_key_is_refused(self, api_client, graph):
         answer = api_client.post("/api/v1/jobs", graph, format="json", headers={"Idempotency-Key": "x" * 201})

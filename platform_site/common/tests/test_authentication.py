@@ -119,6 +119,13 @@ def test_a_password_opens_only_the_place_where_tokens_are_made(user):
     assert client.post("/api/v1/auth/tokens", {"name": "first"}, format="json").status_code == 201
 
 
+@pytest.mark.parametrize("credentials", ["!", "YWRh", "YQBhOng=", "/////w=="])  # not base64, no colon, a NUL, not UTF-8
+def test_malformed_passwords_are_401(user, credentials):
+    answer = APIClient().post("/api/v1/auth/tokens", {"name": "x"}, headers={"Authorization": f"Basic {credentials}"})
+
+    assert answer.status_code == 401
+
+
 def test_guessing_passwords_is_slowed_down(user):
     from django.core.cache import cache
 

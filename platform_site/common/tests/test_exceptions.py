@@ -37,12 +37,15 @@ class TestEndpoints:
             ("get", "/api/v1/jobs/", (404, "not_found")),
             ("put", "/api/v1/jobs", (405, "method_not_allowed")),
             ("get", "/api/v1/jobs?cursor=nonsense", (404, "not_found")),
+            ("get", "/api/v1/jobs/%00", (404, "not_found")),
+            ("get", "/api/v1/logs/history/a%20b", (404, "not_found")),
+            ("get", "/api/v1/jobs?search=%00", (400, "invalid_input")),
         ],
     )
     def test_wrong_addresses(self, api_client, method, path, expected):
         assert shape_of(getattr(api_client, method)(path)) == expected
 
-    @pytest.mark.parametrize("body", [b"{", b"[1, 2", b"\xff\xfe", b'{"nodes": NaN}'])
+    @pytest.mark.parametrize("body", [b"{", b"[1, 2", b"\xff\xfe", b'{"nodes": NaN}', b"[" * 100_000])
     def test_malformed_json(self, api_client, body):
         assert shape_of(api_client.post("/api/v1/jobs", body, content_type="application/json")) == (400, "parse_error")
 
