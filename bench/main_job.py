@@ -160,7 +160,9 @@ def measure_cached(platform: Platform, client: Client, dataset: dict) -> None:
     watched = run_job(client, pipeline(dataset, name="again"))
     require(watched.job)
     cached = sum(item["cached"] for item in watched.job["nodes"])
-    platform.note("second run", "≤ 60 s, all cached", f"{watched.seconds:.1f} s, {cached} of {len(watched.job['nodes'])} cached")
+    platform.note(
+        "second run", "≤ 60 s, all cached", f"{watched.seconds:.1f} s, {cached} of {len(watched.job['nodes'])} cached"
+    )
 
 
 def measure_rate(platform: Platform, client: Client, dataset: dict) -> None:
@@ -291,7 +293,8 @@ def main() -> None:
             console.print(f"[bold]{part}[/]")
             PARTS[part](platform, client, dataset)
     memory = psutil.virtual_memory().total / 2**30
-    title = f"{machine.processor() or machine.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB, Python {machine.python_version()}"
+    processor = machine.processor() or machine.machine()
+    title = f"{processor}, {os.cpu_count()} cores, {memory:.0f} GiB, Python {machine.python_version()}"
     table = Table("what", "asked", "measured", title=title, title_justify="left")
     for row in platform.rows:
         table.add_row(*row)

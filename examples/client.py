@@ -1,6 +1,6 @@
 """The script a user would write: upload rows, tune a model, follow the log, download the adapter.
 
-    python examples/client.py --token ft_… examples/data/orders.jsonl
+python examples/client.py --token ft_… examples/data/orders.jsonl
 """
 
 from __future__ import annotations

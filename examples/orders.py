@@ -46,7 +46,7 @@ class Item:
 
 def order_rows(seed: int = SEED) -> list[dict[str, object]]:
     """Return ``TRAIN_ROWS`` rows marked ``train``, then ``EVAL_ROWS`` marked ``eval``, all different."""
-    rng = random.Random(seed)  # noqa: S311 (data, not secrets)
+    rng = random.Random(seed)
     orders = list(_different_orders(rng, TRAIN_ROWS + EVAL_ROWS))
     splits = ["train"] * TRAIN_ROWS + ["eval"] * EVAL_ROWS
     return [_row(rng, items, split) for items, split in zip(orders, splits, strict=True)]

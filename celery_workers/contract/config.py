@@ -26,7 +26,7 @@ _DATA_REF = re.compile(
 
 
 def _no_parent_folders(value: str) -> str:
-    if ".." in value.split("@")[0].replace(":", "/").split("/"):
+    if ".." in value.split("@", maxsplit=1)[0].replace(":", "/").split("/"):
         raise ValueError(f"must not contain '..', got {value!r}")
     return value
 

@@ -60,5 +60,5 @@ class BugError(AgentError):
     """The program broke a promise of its own."""
 
 
-class Canceled(Exception):  # noqa: N818 (a control signal, not an error)
+class Canceled(Exception):
     """Raised by ``ctx.check_canceled()`` after the user canceled or the worker was told to stop."""
