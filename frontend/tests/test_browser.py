@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -251,7 +252,7 @@ def test_nodes_follow_the_run_and_open_details_stay_open(site: Site, ada: User):
     expect(node.locator("details")).to_have_attribute("open", "")
 
 
-def test_curve_and_report_are_drawn(site: Site, ada: User, tmp_path):
+def test_curve_and_report_are_drawn(site: Site, ada: User, tmp_path: Path):
     run = scenes.succeeded_run(ada, tmp_path)
     page = site.visit(f"/runs/{run.pk}", user=ada)
     expect(page.get_by_role("img", name="loss by step")).to_be_visible()
@@ -305,6 +306,47 @@ def test_token_is_made_shown_once_and_revoked(site: Site, ada: User):
     assert ApiToken.objects.get(name="laptop").revoked_at is not None
 
 
+def write_rows(folder: Path) -> Path:
+    """Write a small chat dataset with one broken row."""
+    turns = [{"role": "user", "content": "two large lattes"}, {"role": "assistant", "content": "2 x latte, large"}]
+    rows = [{"messages": turns}] * 30 + [{"messages": []}]
+    path = folder / "orders.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def test_a_dataset_is_uploaded_and_shows_its_rows_and_checks(site: Site, ada: User, tmp_path: Path):
+    page = site.visit("/datasets", user=ada)
+    page.get_by_label("Upload rows").set_input_files(write_rows(tmp_path))
+    expect(page.get_by_label("Name")).to_have_value("orders")
+    page.get_by_role("button", name="Upload", exact=True).click()
+    expect(page).to_have_url(re.compile("/datasets/.{36}$"))
+    expect(page.locator("#preview td").nth(1)).to_have_text("user: two large lattes\nassistant: 2 x latte, large")
+    expect(page.locator("#dataset-report")).to_contain_text("31")
+
+
+def test_a_file_that_is_no_dataset_is_refused_in_place(site: Site, ada: User, tmp_path: Path):
+    path = tmp_path / "empty.jsonl"
+    path.write_text("")
+    page = site.visit("/datasets", user=ada)
+    page.get_by_label("Upload rows").set_input_files(path)
+    page.get_by_role("button", name="Upload", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("empty")
+    expect(page.get_by_role("button", name="Upload", exact=True)).to_be_enabled()
+    site.complaints.clear()  # the 400
+
+
+def test_the_admin_works_under_the_content_security_policy(site: Site, transactional_db: None, tmp_path: Path):
+    operator = User.objects.create_superuser("operator")
+    run = scenes.every_state(operator, tmp_path)["running"]
+    page = site.visit("/admin/", user=operator)
+    for path in ("pipelines/noderun/?lease=held", "pipelines/run/", "pipelines/artifact/", "platform_site/apitoken/"):
+        page.goto(f"/admin/{path}")
+        expect(page.locator("#content h1")).to_be_visible()
+    page.goto(f"/admin/pipelines/run/{run.pk}/change/")
+    expect(page.locator("pre.lines")).to_contain_text("Training step completed")
+
+
 def test_theme_is_remembered(site: Site, ada: User):
     page = site.visit("/", user=ada)
     page.get_by_role("button", name="Use the dark theme").click()
@@ -334,13 +376,17 @@ def violations_of(page: Page) -> list[tuple[str, list[object]]]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_breaks_wcag_a_or_aa(site: Site, ada: User, tmp_path, scheme: str):
+def test_no_page_breaks_wcag_a_or_aa(site: Site, ada: User, tmp_path: Path, scheme: str):
     runs = scenes.every_state(ada, tmp_path)
     ApiToken.issue(owner=ada, name="laptop", scopes=["read"])
     model_id = runs["succeeded"].model_versions.get().model_id
     paths = ["/", "/?status=failed&search=nothing", "/settings/tokens", "/datasets", "/models", f"/models/{model_id}"]
     paths += [f"/runs/{run.pk}" for run in runs.values()]
-    page = site.visit("/", user=ada, scheme=scheme)
+    page = site.visit("/datasets", user=ada, scheme=scheme)
+    page.get_by_label("Upload rows").set_input_files(write_rows(tmp_path))
+    page.get_by_role("button", name="Upload", exact=True).click()
+    page.wait_for_url(re.compile("/datasets/.{36}$"))
+    paths.append(page.url)
     found = {}
     for path in paths:
         page.goto(path)
@@ -356,10 +402,12 @@ def test_no_page_breaks_wcag_a_or_aa(site: Site, ada: User, tmp_path, scheme: st
     assert {path: problems for path, problems in found.items() if problems} == {}
 
 
-@pytest.mark.parametrize("path", ["/", "/settings/tokens", "run"])
-def test_nothing_is_wider_than_a_phone(site: Site, ada: User, tmp_path, path: str):
+@pytest.mark.parametrize("path", ["/", "/settings/tokens", "/datasets", "/runs/{run}", "/runs/{failed}", "/models/{model}"])
+def test_nothing_is_wider_than_a_phone(site: Site, ada: User, tmp_path: Path, path: str):
     runs = scenes.every_state(ada, tmp_path)
-    page = site.visit(f"/runs/{runs['running'].pk}" if path == "run" else path, user=ada, width=360)
+    version = runs["succeeded"].model_versions.get()
+    path = path.format(run=runs["running"].pk, failed=runs["failed"].pk, model=version.model_id)
+    page = site.visit(path, user=ada, width=360)
     page.wait_for_timeout(300)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 

@@ -230,7 +230,7 @@ def test_a_model_shows_scores_run_and_download(signed_in, user, tmp_path):
     version = run.model_versions.get()
     assert "orders" in signed_in.get("/models").content.decode()
     html = signed_in.get(f"/models/{version.model_id}").content.decode()
-    for text in (f"/runs/{run.pk}", f"/api/v1/artifacts/{version.artifact_id}/download", "exact match", f"model:{version.pk}"):
+    for text in (f"/runs/{run.pk}", f"/api/v1/models/{version.pk}/download", "exact match", f"model:{version.pk}"):
         assert text in html
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -99,9 +99,14 @@ class RunAdmin(ReadOnlyAdmin):
     def version_link(self, row: Run) -> SafeString | None:
         return link_to(row.version)
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
+        return super().get_queryset(request).annotate(is_own=Q(owner=request.user))
+
     @admin.display(description="page")
-    def page(self, row: Run) -> SafeString:
+    def page(self, row: Run) -> SafeString | None:
         """Link to the run's page on the site, which only its owner can open."""
+        if not row.is_own:
+            return None
         return format_html('<a href="{}">Run page</a>', reverse("run", args=[row.pk]))
 
     @admin.display(description=f"newest {NEWEST_LINES} lines")

@@ -220,7 +220,7 @@ def succeeded_run(user: User, folder: Path) -> Run:
 
 def running_run(user: User) -> Run:
     """Make a run in the middle of its training."""
-    run = make_run(user, name="orders to JSON, rank 64", status=Status.RUNNING, minutes_ago=2.6)
+    run = make_run(user, name="orders to JSON, rank 64", status=Status.RUNNING, minutes_ago=2.6, client_run_id="orders-r64")
     Run.objects.filter(pk=run.pk).update(started_at=timezone.now() - timedelta(minutes=2.5))
     run.refresh_from_db()
     say(run, "", "run running", kind="status")
@@ -238,6 +238,7 @@ def failed_run(user: User) -> Run:
     message = "41 of 500 rows cannot be trained on; at most 5 % may be broken. First: row 17 has no completion."
     run = make_run(
         user, name="support tickets, first try", status=Status.FAILED, minutes_ago=1500, error_kind="user",
+        client_run_id="tickets-1",
         error_code="too_many_broken_rows", error_message=message, error_node="validation",
     )  # fmt: skip
     started = timezone.now() - timedelta(minutes=1500)
@@ -275,5 +276,7 @@ def every_state(user: User, folder: Path) -> dict[str, Run]:
     """Make one run in every state, oldest first."""
     failed, canceled = failed_run(user), canceled_run(user)
     succeeded, running = succeeded_run(user, folder), running_run(user)
-    queued = make_run(user, name="orders to JSON, no dedup", status=Status.QUEUED, minutes_ago=0.2)
+    queued = make_run(
+        user, name="orders to JSON, no dedup", status=Status.QUEUED, minutes_ago=0.2, client_run_id="orders-no-dedup"
+    )
     return {"failed": failed, "canceled": canceled, "succeeded": succeeded, "running": running, "queued": queued}

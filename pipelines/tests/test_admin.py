@@ -88,3 +88,11 @@ def test_no_run_can_be_deleted(operator, user):
     run = scenes.running_run(user)
     operator.post(reverse(RUNS), {"action": "delete_selected", "_selected_action": [run.pk], "post": "yes"})
     assert Run.objects.filter(pk=run.pk).exists()
+
+
+def test_the_run_page_is_linked_where_the_operator_can_open_it(operator, user):
+    own = scenes.make_run(User.objects.get(username="operator"), name="own")
+    theirs = scenes.make_run(user, name="theirs")
+    html = operator.get(reverse(RUNS)).content.decode()
+    assert f'href="/runs/{own.pk}"' in html
+    assert f'href="/runs/{theirs.pk}"' not in html

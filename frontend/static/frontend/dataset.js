@@ -6,7 +6,14 @@ import { startClock } from "./live.js";
 import { render } from "./report.js";
 
 const problem = (error) => h("div", { class: "notice bad" }, icon("failed"), h("p", {}, explain(error)));
-const cellText = (value) => (typeof value === "string" ? value : value === null || value === undefined ? "–" : JSON.stringify(value, null, 1));
+const isChat = (value) => Array.isArray(value) && value.every((turn) => typeof turn?.role === "string" && typeof turn.content === "string");
+
+function cellText(value) {
+  if (typeof value === "string") return value;
+  if (value === null || value === undefined) return "–";
+  if (isChat(value)) return value.map(({ role, content }) => `${role}: ${content}`).join("\n");
+  return JSON.stringify(value, null, 1);
+}
 
 function preview({ rows }) {
   if (!rows.length) return h("p", { class: "loading muted" }, "The file has no rows.");
