@@ -85,7 +85,7 @@ def open_rows(
     """
     found = detect_file_format(source, file_format)
     batches = read_rows(source, found)
-    first = next(batches)
+    first = next(batches, RowBatch([], 1.0))  # a Parquet file without rows has no batch
     columns = Columns(source)
     columns.add(first.rows)
     if not first.rows:

@@ -55,10 +55,10 @@ class Encoder:
         cuts = [_cuts(row) for row in rows]
         pieces = [[row.text[start:end] for start, end in pairwise(cut)] for row, cut in zip(rows, cuts, strict=True)]
         whole = self._ids([row.text for row in rows])
-        parts = iter(self._ids(list(chain.from_iterable(pieces))))
+        parts = iter(self._ids(list(chain.from_iterable(piece for piece in pieces if len(piece) > 1))))
         results: list[TokenRow | RowRefused] = []
         for row, cut, ids in zip(rows, cuts, whole, strict=True):
-            segments = [next(parts) for _ in range(len(cut) - 1)]
+            segments = [next(parts) for _ in range(len(cut) - 1)] if len(cut) > 2 else [ids]
             try:
                 results.append(self._row(row, cut, ids, segments))
             except RowRefused as refusal:

@@ -13,6 +13,7 @@ from celery_workers.data.canonical import CanonicalRow
 from celery_workers.data.dataset_folder import DatasetWriter
 from celery_workers.data.examples_file import IGNORED_LABEL, open_examples
 from celery_workers.data.row_formats import shape_of
+from celery_workers.data.rows import RowProblem
 from celery_workers.modeling.tokenizer import tokenizer_digest
 
 BASE = "local:tiny"
@@ -191,6 +192,17 @@ def test_unfit_rows_are_refused_with_their_number(run) -> None:
         run([pair(1, "a", "b"), pair(2, "a", " ")])
 
     assert caught.value.evidence["rows"] == [2]
+
+
+def test_problems_from_reading_are_not_passed_over_without_validation(tmp_path: Path, tiny_model_folder: Path) -> None:
+    problem = RowProblem(row_number=3, code="broken_row", message="is not a JSON object")
+    with DatasetWriter(tmp_path / "in", shape_of("prompt_completion"), has_problems=True) as writer:
+        writer.write([*ROWS[:2], CanonicalRow(3, {"prompt": None, "completion": None}, {}, [problem])])
+    dataset = Dataset(path=tmp_path / "in", metadata={"format": "prompt_completion"})
+    references = {BASE: tiny_model_folder}
+
+    with pytest.raises(UserInputError, match="row 3: is not a JSON object; 1 rows up to here cannot be trained on"):
+        run_agent(PreprocessingAgent, {"base_model": BASE}, {"dataset": dataset}, workdir=tmp_path, references=references)
 
 
 def test_refused_rows_name_the_row_and_the_reason(run) -> None:

@@ -3,13 +3,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from celery_workers.contract import UserInputError
 from celery_workers.data.formats import FileFormat
 from celery_workers.data.importing import open_rows, scan_columns
 from celery_workers.data.row_formats import RowFormat
 from celery_workers.data.rows import SourceFile
+from celery_workers.data.validation_report import ReportBuilder
 
 
 def source(folder: Path, text: str, name: str = "a.jsonl") -> SourceFile:
@@ -73,3 +78,39 @@ def test_a_hostile_number_of_columns_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UserInputError, match="at most 1000 columns, got 1001"):
         list(open_rows(source(tmp_path, lines)))
+
+
+def test_a_parquet_file_without_rows_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "empty.parquet"
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), path)
+
+    with pytest.raises(UserInputError, match=r"empty\.parquet: the file has no rows"):
+        open_rows(SourceFile(path=path, name="empty.parquet"))
+
+
+PIECES = st.sampled_from(
+    ['"', "{", "}", "[", "]", ",", ":", "\n", "\r", "\0", "\ufeff", "null", "1e999", "NaN", "\\ud800", "\\", "messages", "text",
+     ";", "\t", "[[", "-", "true", '""', "role", "user", "content", "assistant", '{"text": "a"}', "text\na\n", " "]
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    pieces=st.lists(PIECES | st.text(max_size=3), max_size=25),
+    name=st.sampled_from(["a.csv", "a.json", "a.jsonl", "a.tsv", "a"]),
+)
+def test_no_text_whatever_does_more_than_be_refused(
+    pieces: list[str], name: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("any") / "stored"
+    path.write_bytes("".join(pieces).encode("utf-8", "surrogatepass"))
+    try:
+        opened = open_rows(SourceFile(path=path, name=name))
+        builder = ReportBuilder(opened.detected)
+        for rows, _ in opened:
+            for row in rows:
+                builder.add(row)
+    except UserInputError:
+        return
+
+    builder.build().as_document().model_dump_json()
