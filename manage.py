@@ -12,8 +12,11 @@ def main() -> None:
 
     from platform_site.embedded.services import available_for
 
-    with available_for(sys.argv):
-        execute_from_command_line(sys.argv)
+    try:
+        with available_for(sys.argv):
+            execute_from_command_line(sys.argv)
+    except KeyboardInterrupt:
+        sys.exit(130)  # as a shell reports it; a traceback would tell nobody anything
 
 
 if __name__ == "__main__":

@@ -52,6 +52,8 @@ class Command(BaseCommand):
         _migrate()
         link = _first_login()
         _keep_link(link, settings.VAR_DIR / "logs" / "login.txt")
+        connection.close()
+        connection.close_pool()  # the launcher asks the database nothing from here on
         with ExitStack() as stack:
             if share := share_for_children(settings.VAR_DIR.resolve()):
                 stack.callback(share.release)
