@@ -197,7 +197,9 @@ def list_runs(user: User, *, status: str, search: str, before: str) -> RunList:
         if status not in FILTERS:
             raise Http404
         runs = runs.filter(status__in=FILTERS[status])
-    if search:
+    if "\0" in search:  # which PostgreSQL's text cannot hold
+        runs = runs.none()
+    elif search:
         runs = runs.annotate(id_text=Cast("id", CharField())).filter(
             Q(name__icontains=search) | Q(client_run_id__icontains=search) | Q(id_text__startswith=search.lower())
         )
@@ -219,7 +221,8 @@ def find_run(runs: RunQuerySet, reference: str) -> Run:
 
     Raises: Http404: there is none among ``runs``.
     """
-    run = runs.referred_to_as(reference).first()
+    # PostgreSQL's text has no NUL, so no run can be called by one.
+    run = None if "\0" in reference else runs.referred_to_as(reference).first()
     if run is None:
         raise Http404
     return run

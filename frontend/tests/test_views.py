@@ -108,6 +108,12 @@ def test_runs_are_found_by_the_start_of_their_id(signed_in, user):
     assert [row.run for row in page.rows] == [run]
 
 
+def test_characters_that_no_text_can_hold_find_nothing(signed_in, user):
+    scenes.make_run(user, name="a")
+    assert signed_in.get("/?search=%00").context["page"].rows == []
+    assert signed_in.get("/runs/%00").status_code == 404
+
+
 def test_an_unknown_filter_is_not_found(signed_in):
     assert signed_in.get("/?status=nonsense").status_code == 404
     assert signed_in.get("/?before=nonsense").status_code == 404

@@ -32,7 +32,7 @@ function scale([low, high], [from, to]) {
 }
 
 function axes(svg, { width, height, yRange, y, xTicks, xLabel, yLabel }) {
-  for (const { value, text } of ticks(...yRange, Math.max(2, Math.floor((height - EDGE.top - EDGE.bottom) / 24)))) {
+  for (const { value, text } of ticks(...yRange, Math.max(2, Math.floor((height - EDGE.top - EDGE.bottom) / 20)))) {
     const at = y(value);
     svg.append(
       s("line", { class: "grid", x1: EDGE.left, x2: width - EDGE.right, y1: at, y2: at }),

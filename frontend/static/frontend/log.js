@@ -192,6 +192,7 @@ export class LogPanel {
 
   /** Show line `seq` in the middle of the panel, and stay there. */
   async jumpTo(seq) {
+    while (this.pending) await new Promise((resolve) => setTimeout(resolve, 50)); // a page is on its way
     if (!byId(`seq-${seq}`)) {
       this.clearFilter();
       await this.load({ after: Math.max(0, seq - PAGE / 2) }, (events, loadedUpTo) => {
