@@ -7,6 +7,9 @@ import json
 _decoder = json.JSONDecoder()
 raw_decode = _decoder.raw_decode
 
+MAX_DEPTH = 100
+"""Levels of arrays and objects in a row. Python's own limit depends on who calls, and later steps would meet it."""
+
 
 class BrokenValueError(ValueError):
     """A piece of JSON that is no row; the text says why."""
@@ -31,10 +34,12 @@ def decode_row(text: str) -> dict[str, object]:
 def as_row(value: object, text: str) -> dict[str, object]:
     """Return ``value``, decoded from ``text``, if it is an object, with unpaired surrogates replaced by U+FFFD.
 
-    Raises: BrokenValueError: it is something else. RecursionError: it is nested too deeply.
+    Raises: BrokenValueError: it is something else, or nested too deeply.
     """
     if not isinstance(value, dict):
         raise BrokenValueError(f"a row must be an object, got {type_name(value)}")
+    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        raise BrokenValueError(f"is nested too deeply: at most {MAX_DEPTH} levels are read")
     if "\\u" in text:
         return _whole_characters(value)
     return value
@@ -46,6 +51,16 @@ def type_name(value: object) -> str:
         return "null"
     names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "an array", dict: "an object"}
     return names.get(type(value), type(value).__name__)
+
+
+def _depth(value: object) -> int:
+    """Return the levels of arrays and objects, without recursion."""
+    depth, containers = 0, [value]
+    while containers:
+        depth += 1
+        children = [child for item in containers for child in (item.values() if isinstance(item, dict) else item)]
+        containers = [child for child in children if isinstance(child, dict | list)]
+    return depth
 
 
 def _whole_characters(value: object) -> object:

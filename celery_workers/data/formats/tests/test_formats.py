@@ -137,6 +137,19 @@ def test_a_broken_line_is_named_and_the_rest_is_read(tmp_path: Path, line: str, 
     assert rows[2].values == ROWS[1][1]
 
 
+@pytest.mark.parametrize(("depth", "is_read"), [(98, True), (99, True), (100, False), (600, False)])
+def test_the_depth_of_a_row_is_limited(tmp_path: Path, depth: int, *, is_read: bool) -> None:
+    text = '{"a": ' + "[" * depth + "]" * depth + "}"
+
+    rows = read(tmp_path, "a.jsonl", f"{text}\n{JSONL}")
+
+    assert (rows[0].values is not None) is is_read
+    if not is_read:
+        assert "at most 100 levels" in rows[0].problem.message
+        with pytest.raises(UserInputError, match="row 1: is nested too deeply"):
+            read(tmp_path, "a.json", f"[{text}]")
+
+
 def test_a_line_cut_off_at_the_end_says_so(tmp_path: Path) -> None:
     rows = read(tmp_path, "a.jsonl", JSONL[:-10])
 
