@@ -17,7 +17,7 @@ from platform_site.celery import app
 logger = logging.getLogger(__name__)
 
 # A publish is two commands. A request must not hang on a broker that is away: the reconciler sends again anyway.
-WAKE_OPTIONS = {"socket_timeout": 0.4, "socket_connect_timeout": 0.4}
+WAKE_OPTIONS = {"socket_timeout": 0.4, "socket_connect_timeout": 0.4, "max_retries": 0}
 
 
 @app.task(name="pipelines.execute_next")

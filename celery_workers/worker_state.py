@@ -22,7 +22,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
 from django.utils import timezone
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from celery_workers import gpu
 from celery_workers.gpu import DeviceSlots
@@ -164,7 +164,7 @@ def size_pool(conf: object, options: dict[str, object], **_: object) -> None:
 def start_states(instance: object, **_: object) -> None:
     """Make the states before the first message can arrive, and consume the control queue as well."""
     app: Celery = instance.app  # type: ignore[attr-defined]
-    app.amqp.queues.select_add(Queue(CONTROL))
+    app.amqp.queues.select_add(Queue(CONTROL, Exchange(CONTROL), routing_key=CONTROL))
     _process.states = {queue: WorkerState(queue) for queue in app.amqp.queues.consume_from if queue in WORK_QUEUES}
 
 

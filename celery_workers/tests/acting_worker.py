@@ -1,7 +1,8 @@
-"""One task more for a worker of the tests (``celery worker -I``): supervise a child as the executor would."""
+"""Two tasks more for a worker of the tests (``celery worker -I``): supervise a child, and keep a thread busy."""
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -30,3 +31,9 @@ def supervise_act(act: str, workdir: str) -> None:
             listener = Recording(on_first_log=lambda: folder.with_suffix(".started").write_text(str(child.pid)))
             answer = supervise(request, child=child, listener=listener, orders=slot.orders, cancel_grace_seconds=10)
     folder.with_suffix(".json").write_text(answer.model_dump_json())
+
+
+@app.task(name="tests.sleep")
+def sleep(seconds: str) -> None:
+    """Occupy a thread."""
+    time.sleep(float(seconds))

@@ -141,6 +141,9 @@ def test_worker_and_beat_go_on_when_the_broker_is_back(platform: Platform, outag
     platform.start_worker()
     platform.start("beat", "--pidfile=")
     wait_for_tick()
+    for _ in range(8):  # more than it has threads, so that it holds messages that it has not acknowledged
+        platform.send("tests.sleep", "4")
+    time.sleep(1)
     getattr(platform.broker, outage)()
     time.sleep(seconds)
     if outage == "stop":
