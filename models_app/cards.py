@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from models_app.models import Evaluation, ModelVersion
 from models_app.services import base_evaluation, comparisons_of, download_name, evaluations_of, sources_of
 from pipelines.models import Artifact
-from platform_site.models import User
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser
+
+    from platform_site.models import User
 
 LABELS = {
     "loss": "Loss (nats per token)",
@@ -19,7 +24,7 @@ LABELS = {
 }
 
 
-def write_card(version: ModelVersion, user: User) -> str:
+def write_card(version: ModelVersion, user: User | AnonymousUser) -> str:
     """Return the card. ``version`` has its model, artifact, parent and run at hand."""
     sections = [
         _front_matter(version),
@@ -63,7 +68,7 @@ def _opening(version: ModelVersion) -> str:
     return _table(["", ""], rows)
 
 
-def _results(version: ModelVersion, user: User) -> Iterator[str]:
+def _results(version: ModelVersion, user: User | AnonymousUser) -> Iterator[str]:
     comparisons = comparisons_of(version, user)
     evaluations = evaluations_of(version, user)
     if not comparisons and not evaluations:

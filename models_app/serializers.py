@@ -11,6 +11,14 @@ from models_app.models import Evaluation, ModelVersion, RegisteredModel
 from models_app.services import available_formats, comparisons_of, evaluations_of
 
 
+class NumberField(serializers.FloatField):
+    """A number as it is stored: a count stays a whole number."""
+
+    def to_representation(self, value: float) -> float:
+        """Return the number unchanged."""
+        return value
+
+
 class ModelFilterSerializer(serializers.Serializer):
     """Query of the list."""
 
@@ -39,7 +47,7 @@ class VersionSummarySerializer(serializers.ModelSerializer):
     size_bytes = serializers.IntegerField(source="artifact.size_bytes", default=None, allow_null=True)
     run = serializers.UUIDField(source="run_id", allow_null=True)
     parent = serializers.UUIDField(source="parent_id", allow_null=True)
-    metrics = serializers.DictField(child=serializers.FloatField())
+    metrics = serializers.DictField(child=NumberField())
 
     class Meta:
         model = ModelVersion
@@ -82,7 +90,7 @@ class EvaluationSerializer(serializers.ModelSerializer):
     model_version = serializers.UUIDField(source="model_version_id")
     report = serializers.UUIDField(source="report_id", help_text="Artifact of the report.")
     run = serializers.UUIDField(source="run_id", allow_null=True)
-    scores = serializers.DictField(child=serializers.FloatField(allow_null=True))
+    scores = serializers.DictField(child=NumberField(allow_null=True))
 
     class Meta:
         model = Evaluation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from django.db.models import Q
 
@@ -12,7 +12,11 @@ from models_app.models import Evaluation, ModelVersion
 from pipelines.models import Artifact
 from platform_site.common.errors import DomainError
 from platform_site.common.store import ManifestEntry
-from platform_site.models import User
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser
+
+    from platform_site.models import User
 
 
 class NotThere(DomainError):
@@ -76,7 +80,7 @@ def download_name(version: ModelVersion) -> str:
     return f"{name}-v{version.number}-{version.kind}"
 
 
-def evaluations_of(version: ModelVersion, user: User) -> list[Evaluation]:
+def evaluations_of(version: ModelVersion, user: User | AnonymousUser) -> list[Evaluation]:
     """Return the scores of these weights, newest first; those of a merged model include its adapter's."""
     measured = Q(model_version=version)
     if version.kind == ModelVersion.Kind.MERGED and version.parent_id is not None:
@@ -100,7 +104,7 @@ def base_evaluation(evaluation: Evaluation) -> Evaluation | None:
     )
 
 
-def comparisons_of(version: ModelVersion, user: User) -> list[dict[str, object]]:
+def comparisons_of(version: ModelVersion, user: User | AnonymousUser) -> list[dict[str, object]]:
     """Return what comparison reports say of these weights, or of the adapter in them, newest first."""
     digests = {item.sha256 for item in (version, version.parent) if item is not None and item.kind != ModelVersion.Kind.BASE}
     told = Q()

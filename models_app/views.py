@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db.models import Prefetch, QuerySet
@@ -24,7 +25,11 @@ from models_app.serializers import (
 from models_app.services import download_name, find_export, find_file
 from platform_site.common.downloads import send_stored
 from platform_site.common.negotiation import AnyAccept
-from platform_site.models import User
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser
+
+    from platform_site.models import User
 
 
 class ModelsView(generics.ListAPIView):
@@ -101,9 +106,9 @@ class ModelCardView(APIView):
         return HttpResponse(write_card(version, request.user), content_type="text/markdown; charset=utf-8")
 
 
-def _find_version(user: User, id: UUID) -> ModelVersion:
+def _find_version(user: User | AnonymousUser, id: UUID) -> ModelVersion:
     related = ("model", "artifact__node_run", "parent__model", "parent__artifact", "run__version")
-    version = ModelVersion.objects.visible_to(user).select_related(*related).filter(pk=id).first()
+    version: ModelVersion | None = ModelVersion.objects.visible_to(user).select_related(*related).filter(pk=id).first()
     if version is None:
         raise Http404
     return version

@@ -74,6 +74,7 @@ def test_a_version_shows_lineage_scores_comparisons_and_files(api_client: APICli
     assert [item["id"] for item in body["derived"]] == [str(registry.merged.pk)]
     assert body["metrics"] == {"final_loss": 0.125}
     assert body["evaluations"][0]["scores"]["exact_match"] == 0.97
+    assert isinstance(body["evaluations"][0]["scores"]["rows"], int)
     assert body["comparisons"][0]["verdict"] == VERDICT
     assert [entry["path"] for entry in body["files"]] == ["adapter_config.json", "adapter_model.safetensors"]
     assert [item["format"] for item in body["downloads"]] == ["adapter", "merged"]
