@@ -69,7 +69,7 @@ TEMPLATES = [
 ]
 
 _URLS = embedded_urls(VAR_DIR)
-DATABASES = {"default": database_from_url(ENV.database_url or _URLS.database_url)}
+DATABASES = {"default": database_from_url(ENV.database_url or _URLS.database_url, worker_slots=ENV.cpu_slots)}
 REDIS_URL = ENV.redis_url or _URLS.redis_url
 
 AUTH_USER_MODEL = "platform_site.User"

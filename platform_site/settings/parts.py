@@ -9,14 +9,16 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from platform_site.env import Environment
 
-# Over ASGI each request has a thread of its own, so that Django's persistent connections would be opened anew each time.
-# A reconnect_timeout longer than a few seconds backs off so far that the pool comes back minutes after its database.
-_POOL = {"min_size": 0, "max_size": 16, "timeout": 5.0, "reconnect_timeout": 2.0}
 
+def database_from_url(url: str, *, worker_slots: int) -> dict[str, object]:
+    """Turn ``postgresql://user:password@host:port/name?option=value`` into a Django database with a pool.
 
-def database_from_url(url: str) -> dict[str, object]:
-    """Turn ``postgresql://user:password@host:port/name?option=value`` into a Django database."""
+    Over ASGI each request has a thread of its own, whose persistent connection would end with it. A worker's slot uses up to
+    four connections: for its node, its lease, its lines and its checkpoints.
+    """
     parts = urlsplit(url)
+    # A reconnect_timeout of minutes backs off so far that the pool comes back long after its database.
+    pool = {"min_size": 0, "max_size": 16 + 4 * worker_slots, "timeout": 5.0, "reconnect_timeout": 2.0}
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": unquote(parts.path.lstrip("/")),
@@ -26,7 +28,7 @@ def database_from_url(url: str) -> dict[str, object]:
         "PORT": parts.port or "",
         "CONN_MAX_AGE": 0,  # given back to the pool after each request
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {"connect_timeout": 10, "pool": dict(_POOL), **dict(parse_qsl(parts.query))},
+        "OPTIONS": {"connect_timeout": 10, "pool": pool, **dict(parse_qsl(parts.query))},
     }
 
 
