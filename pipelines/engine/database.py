@@ -38,3 +38,11 @@ def with_outages_survived(
             connection.close()
         time.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+def give_back_connection() -> None:
+    """Return this thread's connection to the pool, if there is one and no transaction is open.
+
+    An attempt lasts hours and has two threads: it must not hold two of the pool's few connections while it writes nothing.
+    """
+    connection.close_if_unusable_or_obsolete()

@@ -21,7 +21,7 @@ from pipelines.engine.attempts import AttemptError
 from pipelines.engine.cache import seed_of
 from pipelines.engine.checkpoints import drop_all, newest_valid
 from pipelines.engine.claim import claim
-from pipelines.engine.database import OUTAGES, with_outages_survived
+from pipelines.engine.database import OUTAGES, give_back_connection, with_outages_survived
 from pipelines.engine.failures import error_of_exception, error_of_failure
 from pipelines.engine.leases import LeaseKeeper
 from pipelines.engine.outputs import StoredOutput, store_outputs
@@ -121,6 +121,7 @@ class _Attempt:
         orders = self._slot.orders
         if orders.is_abandoned or orders.is_canceled or orders.is_shut_down:
             return _stopped("canceled" if orders.is_canceled else "shutdown"), inputs
+        give_back_connection()
         with closing(self._slot.pool.take()) as child:
             answer = supervise(
                 request,

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.models.functions import Now
 
-from pipelines.engine.database import OUTAGES
+from pipelines.engine.database import OUTAGES, give_back_connection
 from pipelines.engine.supervisor import Orders
 from pipelines.events import Fence
 from pipelines.models import NodeRun, Status
@@ -51,8 +51,10 @@ class LeaseKeeper:
     def _keep(self) -> None:
         poll_seconds = min(POLL_SECONDS, self._lease.total_seconds() / 4)
         try:
-            while self._look() and not self._stop.wait(poll_seconds):
-                pass
+            while self._look():
+                give_back_connection()
+                if self._stop.wait(poll_seconds):
+                    break
         finally:
             connection.close()
 

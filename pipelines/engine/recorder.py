@@ -18,7 +18,7 @@ from typing import TypeVar
 from celery_workers.contract.messages import Checkpoint, Log, Metric, Progress
 from pipelines import events
 from pipelines.engine.checkpoints import keep_checkpoint
-from pipelines.engine.database import with_outages_survived
+from pipelines.engine.database import give_back_connection, with_outages_survived
 from pipelines.engine.jsonb import storable_object
 from pipelines.engine.supervisor import Orders
 from pipelines.events import EventLine, Fence
@@ -101,6 +101,7 @@ class Recorder:
         keep = functools.partial(keep_checkpoint, self._node_run, path, step=message.step, fence=self.fence)
         if not self._survive(keep):
             self._give_up()
+        give_back_connection()
 
     def on_idle(self) -> None:
         """Write what was gathered."""
@@ -133,6 +134,9 @@ class Recorder:
             self.flush()
         elif self._changed and now - self._progress_at >= PROGRESS_SECONDS:
             self._write_progress()
+        else:
+            return
+        give_back_connection()
 
     def _write_progress(self) -> None:
         if not self._changed or self._orders.is_abandoned:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -75,6 +76,7 @@ class CheckOut:
 class CheckConfig(AgentConfig):
     fail: Literal["", "user", "resource", "infrastructure", "bug"] = Field("", description="How to fail.")
     fail_attempts: int = Field(100, ge=0, le=100, description="Attempts that fail before one succeeds.")
+    pause_seconds: float = Field(0, ge=0, le=600, description="Seconds to do nothing in.")
 
 
 class CheckAgent(Agent[CheckConfig, DatasetIn, CheckOut]):
@@ -87,6 +89,12 @@ class CheckAgent(Agent[CheckConfig, DatasetIn, CheckOut]):
         errors = {"user": UserInputError, "resource": ResourceError, "infrastructure": InfrastructureError, "bug": BugError}
         if config.fail and ctx.attempt <= config.fail_attempts:
             raise errors[config.fail](f"told to fail with {config.fail}", evidence={"attempt": ctx.attempt})
+        if config.pause_seconds:
+            ctx.log("pausing")
+        ends_at = time.monotonic() + config.pause_seconds
+        while time.monotonic() < ends_at:
+            ctx.check_canceled()
+            time.sleep(0.02)
         folder = ctx.workdir / "checked"
         folder.mkdir()
         (folder / "rows.parquet").write_bytes((inputs.dataset.path / "rows.parquet").read_bytes())

@@ -228,6 +228,23 @@ def test_a_database_that_restarts_in_mid_run_loses_nothing(user, make_slot: Make
     assert list(steps) == list(range(1, 41))
 
 
+def test_a_node_that_writes_nothing_holds_no_connection(user, make_slot: MakeSlot, in_background) -> None:
+    run = started(user, chain(check={"pause_seconds": 60}))
+    execute_next(queue="cpu", slot=make_slot(), specs=SPECS)
+    orders = Orders()
+    thread = in_background("cpu", orders)
+    wait_for(lambda: ("check", "pausing") in story(run, "log"))
+    connection.close()
+    pool = connection.pool
+    idle = []
+    for _ in range(20):
+        time.sleep(0.02)
+        idle.append(pool.get_stats()["pool_available"] == pool.get_stats()["pool_size"])
+    assert any(idle)
+    orders.shutdown()
+    thread.join(20)
+
+
 def test_an_output_outside_the_workdir_is_a_bug(user, work: Work) -> None:
     graph = {
         "nodes": [
