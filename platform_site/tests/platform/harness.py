@@ -20,10 +20,11 @@ import requests
 
 from platform_site.embedded.ports import free_port
 from platform_site.embedded.state import read_state
+from platform_site.embedded.tether import tethered
 from platform_site.env import ROOT
 
 ENDED = ("succeeded", "failed", "canceled")
-READY_SECONDS = 90
+READY_SECONDS = 120
 
 
 T = TypeVar("T")
@@ -34,7 +35,7 @@ def wait_for(condition: Callable[[], T], *, seconds: float, what: str) -> T:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.1)
+        time.sleep(0.2)
     return value
 
 
@@ -71,7 +72,7 @@ class Platform:
             "API_PORT": str(self.port),
             "GPU_ENABLED": "false",
             "OMP_NUM_THREADS": "1",
-            "LEASE_SECONDS": "4",
+            "LEASE_SECONDS": "10",
             "RECONCILE_SECONDS": "0.5",
             "RETRY_BASE_SECONDS": "0.2",
             "CANCEL_GRACE_SECONDS": "10",
@@ -82,7 +83,7 @@ class Platform:
         """Start ``manage.py run`` without waiting."""
         self.folder.chmod(0o711)  # root runs PostgreSQL as nobody, who must be able to enter
         self.launcher = subprocess.Popen(
-            [sys.executable, "manage.py", "run", *arguments],
+            tethered([sys.executable, "manage.py", "run", *arguments], death_signal=signal.SIGTERM),
             cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
 
@@ -171,16 +172,15 @@ class Platform:
         assert answer.status_code == 201, answer.text
         return answer.json()["id"]
 
-    def wait_until_ended(self, run_id: str, *, seconds: float = 120) -> dict:
+    def wait_until_ended(self, run_id: str, *, seconds: float = 300) -> dict:
         """Return the job once it has ended."""
+        deadline = time.monotonic() + seconds
+        while (job := self.get(f"/jobs/{run_id}"))["status"] not in ENDED:
+            assert time.monotonic() < deadline, f"waited {seconds} s for the end of {job}"
+            time.sleep(0.2)
+        return job
 
-        def ended() -> dict | None:
-            job = self.get(f"/jobs/{run_id}")
-            return job if job["status"] in ENDED else None
-
-        return wait_for(ended, seconds=seconds, what=f"the end of {run_id}: {self.get(f'/jobs/{run_id}')}")
-
-    def wait_for_step(self, run_id: str, node: str, step: int, *, seconds: float = 60) -> None:
+    def wait_for_step(self, run_id: str, node: str, step: int, *, seconds: float = 180) -> None:
         """Wait until ``node`` has trained ``step`` steps."""
 
         def reached() -> bool:

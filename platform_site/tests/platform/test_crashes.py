@@ -45,7 +45,7 @@ def test_worker_killed_in_a_training_resumes_from_its_checkpoint(platform: Platf
     killed_at = time.monotonic()
     wait_for(lambda: attempts(platform, training_run) == 2, seconds=45, what="a second attempt")
     recovered_after = time.monotonic() - killed_at
-    job = platform.wait_until_ended(training_run, seconds=200)
+    job = platform.wait_until_ended(training_run)
     assert job["status"] == "succeeded", job
     events = platform.history(training_run)
     assert_whole(events)
@@ -57,7 +57,7 @@ def test_agent_process_killed_in_a_training_resumes_from_its_checkpoint(platform
     worker = platform.process("-Q", "gpu")
     busiest = max(worker.children(recursive=True), key=lambda process: sum(process.cpu_times()[:2]))
     busiest.kill()
-    job = platform.wait_until_ended(training_run, seconds=200)
+    job = platform.wait_until_ended(training_run)
     assert job["status"] == "succeeded", job
     events = platform.history(training_run)
     assert_whole(events)
@@ -73,7 +73,7 @@ def test_valkey_away_in_a_training_costs_nothing(running, training_run: str):
     finally:
         valkey.start()
         valkey.wait_ready()
-    job = platform.wait_until_ended(training_run, seconds=200)
+    job = platform.wait_until_ended(training_run)
     assert job["status"] == "succeeded", job
     assert attempts(platform, training_run) == 1
     assert_whole(platform.history(training_run))

@@ -18,7 +18,7 @@ def finished(running) -> tuple[dict, dict]:
     """A dataset and the ended job over it."""
     platform = running.platform
     dataset = platform.upload(chat_rows(60), name="sums")
-    run_id = platform.start_run(pipeline(dataset, training={"epochs": 2}))
+    run_id = platform.start_run(pipeline(dataset, training={"epochs": 1}))
     return dataset, platform.wait_until_ended(run_id)
 
 
@@ -51,7 +51,7 @@ def test_adapter_downloads_as_a_zip_with_its_weights(platform: Platform, finishe
 
 def test_same_job_again_runs_nothing(platform: Platform, finished):
     dataset, _ = finished
-    run_id = platform.start_run(pipeline(dataset, training={"epochs": 2}))
+    run_id = platform.start_run(pipeline(dataset, training={"epochs": 1}))
     job = platform.wait_until_ended(run_id)
     assert job["status"] == "succeeded"
     assert all(node["cached"] for node in job["nodes"])
@@ -59,7 +59,7 @@ def test_same_job_again_runs_nothing(platform: Platform, finished):
 
 def test_changed_learning_rate_repeats_only_what_depends_on_it_and_says_why(platform: Platform, finished):
     dataset, _ = finished
-    run_id = platform.start_run(pipeline(dataset, training={"epochs": 2, "learning_rate": 0.0005}))
+    run_id = platform.start_run(pipeline(dataset, training={"epochs": 1, "learning_rate": 0.0005}))
     job = platform.wait_until_ended(run_id)
     assert job["status"] == "succeeded"
     nodes = {node["name"]: node for node in job["nodes"]}
@@ -72,6 +72,6 @@ def test_cancel_in_the_middle_of_a_training_ends_it_as_canceled(platform: Platfo
     run_id = platform.start_run(pipeline(dataset, training={"epochs": 1000, "learning_rate": 0.0001}, full=False))
     platform.wait_for_step(run_id, "training", 3)
     assert platform.request("DELETE", f"/jobs/{run_id}").status_code == 202
-    job = platform.wait_until_ended(run_id, seconds=30)
+    job = platform.wait_until_ended(run_id, seconds=60)
     assert job["status"] == "canceled"
     assert {node["name"]: node["status"] for node in job["nodes"]}["training"] == "canceled"

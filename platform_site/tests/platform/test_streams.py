@@ -30,7 +30,7 @@ def server_sent(platform: Platform, run_id: str, *, last_id: int | None = None) 
 
 def web_socket(platform: Platform, run_id: str, *, after: int = 0) -> Iterator[dict]:
     address = f"ws://127.0.0.1:{platform.port}/ws/runs/{run_id}?after={after}"
-    with connect(address, subprotocols=[f"token.{platform.key}", "truetune.events"], proxy=None) as socket:
+    with connect(address, subprotocols=[f"token.{platform.key}", "truetune.events"], proxy=None, close_timeout=1) as socket:
         for text in socket:
             yield json.loads(text)
 
