@@ -57,9 +57,7 @@ class ApiToken(UUIDModel):
         return f"{self.name} ({self.prefix}…)"
 
     @classmethod
-    def issue(
-        cls, *, owner: User, name: str, scopes: list[str], lifetime: timedelta | None = None
-    ) -> tuple[ApiToken, str]:
+    def issue(cls, *, owner: User, name: str, scopes: list[str], lifetime: timedelta | None = None) -> tuple[ApiToken, str]:
         """Make a token and return it with its key, which is not stored and cannot be shown again."""
         key = f"ft_{secrets.token_urlsafe(32)}"
         expires_at = timezone.now() + lifetime if lifetime else None

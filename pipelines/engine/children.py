@@ -52,7 +52,8 @@ FIXED = {
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin for each other stall a training when the cores are shared
     "PYTHONHASHSEED": "0",  # sets of text are walked in the same order in every attempt
     "PYTHONUNBUFFERED": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # of transformers as well; each redraw would be a line of the stream
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # each redraw would be a line of the stream
+    "TQDM_DISABLE": "1",  # the same: some libraries draw theirs without asking the hub's variable
 }
 
 
