@@ -174,7 +174,7 @@ def measure_rate(platform: Platform, client: Client, dataset: dict) -> None:
             process.kill()
         killed_at.append(time.time())
 
-    graph = pipeline(dataset, name="another rate", learning_rate=9e-4)
+    graph = pipeline(dataset, name="another rate", learning_rate=1.5e-3)
     started = time.time()
     watched = run_job(client, graph, at_step=(25, kill))
     require(watched.job)
@@ -209,7 +209,7 @@ def measure_valkey(platform: Platform, client: Client, dataset: dict) -> None:
         options = {"user": user} if os.geteuid() == 0 else {}
         subprocess.Popen(command, cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL, **options)
 
-    graph = pipeline(dataset, name="valkey away", learning_rate=8e-4)
+    graph = pipeline(dataset, name="valkey away", learning_rate=1e-3)
     training = next(item for item in graph["nodes"] if item["agent_name"] == "training")
     training["config"]["max_steps"] = 40
     watched = run_job(client, graph, at_step=(5, stop_and_start))

@@ -90,7 +90,7 @@ def output(job: dict, node: str, port: str) -> str:
     return next(item["id"] for item in outputs if item["port"] == port)
 
 
-def pipeline(dataset: dict, *, name: str, learning_rate: float = 1e-3, epochs: int = 3) -> dict:
+def pipeline(dataset: dict, *, name: str, learning_rate: float = 2e-3) -> dict:
     """Return the main job in JSON: from rows to a tested adapter, the base model measured beside the tuned one."""
     evaluation = {"match": "json", "max_new_tokens": 96}
     configs = {
@@ -101,9 +101,9 @@ def pipeline(dataset: dict, *, name: str, learning_rate: float = 1e-3, epochs: i
             "TrainingAgent",
             {
                 "learning_rate": learning_rate,
-                "epochs": epochs,
                 "target_modules": "all-linear",
-                "tokens_per_batch": 1024,
+                "lora_dropout": 0.0,
+                "tokens_per_batch": 512,
             },
         ),
         "evaluation_base": ("EvaluationAgent", evaluation),

@@ -155,7 +155,7 @@ def show_nodes(job: dict) -> None:
 def main() -> None:
     """Run the demo; the exit status is 0 only if the run succeeded."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="another one shows what the cache must repeat")
+    parser.add_argument("--learning-rate", type=float, default=2e-3, help="another one shows what the cache must repeat")
     parser.add_argument("--exit", action="store_true", help="do not go on serving at a terminal")
     arguments = parser.parse_args()
     url = f"http://{os.environ.get('API_HOST', '127.0.0.1')}:{os.environ.get('API_PORT', '8000')}"

@@ -49,7 +49,6 @@ ALLOWED_PREFIXES = (
 FIXED = {
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
-    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin for each other stall a training when the cores are shared
     "PYTHONHASHSEED": "0",  # sets of text are walked in the same order in every attempt
     "PYTHONUNBUFFERED": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # each redraw would be a line of the stream
