@@ -35,7 +35,7 @@ def read_page(version: DatasetVersion, *, offset: int, limit: int) -> Page:
     """
     rows: list[dict[str, object]] = []
     characters = 0
-    with _local_file(version) as path:
+    with local_file(version) as path:
         source = SourceFile(path=path, name=version.file_name)
         for position, row in enumerate(_rows(source, FileFormat(version.file_format))):
             if position < offset:
@@ -54,7 +54,11 @@ def _rows(source: SourceFile, file_format: FileFormat) -> Iterator[SourceRow]:
 
 
 @contextmanager
-def _local_file(version: DatasetVersion) -> Iterator[Path]:
+def local_file(version: DatasetVersion) -> Iterator[Path]:
+    """Give a local path of a version's file, for the length of a ``with``.
+
+    Raises: ContentMissing, ContentCorrupt, Unavailable: as the store.
+    """
     if isinstance(default_storage, FileSystemStorage):
         path = Path(default_storage.path(version.uri))
         if not path.is_file():

@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from datasets_app.api.tokens import TokensView
 from datasets_app.api.views import DatasetsView, DatasetView, PreviewView, ReportView, UploadView
 
 urlpatterns = [
@@ -10,4 +11,5 @@ urlpatterns = [
     path("datasets/<uuid:id>", DatasetView.as_view(), name="api-dataset"),
     path("datasets/<uuid:id>/preview", PreviewView.as_view(), name="dataset-preview"),
     path("datasets/<uuid:id>/report", ReportView.as_view(), name="dataset-report"),
+    path("datasets/<uuid:id>/tokens", TokensView.as_view(), name="dataset-tokens"),
 ]

@@ -95,7 +95,7 @@ class PreprocessingAgent(Agent[PreprocessingConfig, PreprocessingInputs, Preproc
         shape = shape_of(str(inputs.dataset.metadata.get("format")))
         folder = ctx.reference(config.base_model)
         tokenizer = load_tokenizer(folder)
-        encoder, maker = _setup(config, shape, tokenizer, folder)
+        encoder, maker = set_up(config, shape, tokenizer, folder)
         selection = _select(ctx, config, shape, inputs.dataset.path)
         train, held_out = _tokenize(ctx, shape, selection, maker)
         metadata = _metadata(config, shape, folder, encoder, maker)
@@ -113,9 +113,13 @@ class PreprocessingAgent(Agent[PreprocessingConfig, PreprocessingInputs, Preproc
         return PreprocessingOutputs(examples=examples, eval_examples=eval_examples, report=report)
 
 
-def _setup(
+def set_up(
     config: PreprocessingConfig, shape: Shape, tokenizer: PreTrainedTokenizerBase, folder: Path
 ) -> tuple[Encoder, ExampleMaker]:
+    """Return what turns rows into examples by ``config``; the token view uses the same.
+
+    Raises: UserInputError: model, template and limit don't fit each other.
+    """
     from celery_workers.data.example_making import ExampleMaker, OverLong
     from celery_workers.data.templates import choose_template
     from celery_workers.data.tokenization import Encoder, context_tokens

@@ -96,16 +96,17 @@ def ensure(name: str, folder: Path) -> Path:
 
     Raises: UserInputError, InfrastructureError: as ``source_path``. OSError: the folder cannot be written.
     """
-    if _is_current(name, folder):
+    if is_current(name, folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.parent / f".{folder.name}.lock"):
-        if not _is_current(name, folder):
+        if not is_current(name, folder):
             _replace(name, folder)
     return folder
 
 
-def _is_current(name: str, folder: Path) -> bool:
+def is_current(name: str, folder: Path) -> bool:
+    """Whether ``folder`` holds what ``ensure`` would make, so that it would return at once."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -96,7 +96,7 @@ class PreviewView(APIView):
         """Return rows as they stand in the file."""
         query = PreviewQuerySerializer(data=request.query_params)
         query.is_valid(raise_exception=True)
-        version = _version(request, id, query.validated_data.get("version"))
+        version = find_version(request, id, query.validated_data.get("version"))
         offset = query.validated_data["offset"]
         page = read_page(version, offset=offset, limit=query.validated_data["limit"])
         answer = {
@@ -114,14 +114,18 @@ class ReportView(APIView):
         """Return the validation report: counts by code, and row number, field, message and fix of each problem."""
         query = VersionQuerySerializer(data=request.query_params)
         query.is_valid(raise_exception=True)
-        return Response(_version(request, id, query.validated_data.get("version")).report)
+        return Response(find_version(request, id, query.validated_data.get("version")).report)
 
 
 def _versions() -> Prefetch:
     return Prefetch("versions", queryset=DatasetVersion.objects.defer("report").order_by("-number"))
 
 
-def _version(request: Request, dataset_id: UUID, number: int | None) -> DatasetVersion:
+def find_version(request: Request, dataset_id: UUID, number: int | None) -> DatasetVersion:
+    """Return a version of the user's dataset, the newest where no number is given.
+
+    Raises: Http404: there is none.
+    """
     versions = DatasetVersion.objects.visible_to(request.user).filter(dataset=dataset_id).order_by("-number")
     version = versions.filter(number=number).first() if number else versions.first()
     if version is None:

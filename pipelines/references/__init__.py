@@ -7,13 +7,16 @@ node runs, ``materialize`` brings that very content to a local path, or refuses 
 from pipelines.references.find import FoundReference, ReferenceKind, find_references
 from pipelines.references.resolution import Resolution, UnresolvedReference
 from pipelines.references.resolve import materialize, resolve, resolve_graph
+from pipelines.references.tokenizers import TokenizerFolder, find_tokenizer
 
 __all__ = [
     "FoundReference",
     "ReferenceKind",
     "Resolution",
+    "TokenizerFolder",
     "UnresolvedReference",
     "find_references",
+    "find_tokenizer",
     "materialize",
     "resolve",
     "resolve_graph",

@@ -32,7 +32,7 @@ def resolve_base_model(value: str, user: User) -> Resolution:
     if scheme == "bundled":
         return _bundled(name)
     if scheme == "local":
-        path = _local_folder(name)
+        path = resolve_local_folder(name)
         return Resolution(kind="base_model", digest=_folder_digest(path), source={"type": "local", "name": name})
     if scheme == "model":
         return _model_version(value, name, user)
@@ -53,7 +53,7 @@ def materialize_base_model(value: str, resolution: Resolution) -> Path:
     if source["type"] == "hub":
         return hub.download(str(source["repository"]), str(source["revision"]))
     try:
-        path = _local_folder(str(source["name"]))
+        path = resolve_local_folder(str(source["name"]))
     except UnresolvedReference as error:
         raise UserInputError(error.detail, code=error.error_code) from error
     if _folder_digest(path) != resolution.digest:
@@ -69,7 +69,11 @@ def _bundled(name: str) -> Resolution:
     return Resolution(kind="base_model", digest=digest, source={"type": "bundled", "name": name})
 
 
-def _local_folder(name: str) -> Path:
+def resolve_local_folder(name: str) -> Path:
+    """Return the folder that ``local:<name>`` means.
+
+    Raises: UnresolvedReference: there is none under ``MODEL_ROOTS``, or it is no model in safetensors.
+    """
     roots = [Path(root).resolve() for root in settings.ENV.model_roots]
     if not roots:
         raise UnresolvedReference(f"local:{name} needs MODEL_ROOTS, which names no folder on this server")

@@ -10,6 +10,7 @@ from celery_workers.contract.errors import InfrastructureError, UserInputError
 from pipelines.references.resolution import Resolution, UnresolvedReference
 
 FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja", "LICENSE*", "README.md"]
+TOKENIZER_FILES = [pattern for pattern in FILES if ".safetensors" not in pattern]
 TIMEOUT_SECONDS = 10.0
 
 
@@ -46,6 +47,26 @@ def download(repository: str, commit: str) -> Path:
 
     Raises: InfrastructureError: the Hub cannot be reached. UserInputError: the Hub refuses.
     """
+    return _snapshot(repository, commit, patterns=FILES, cache=_cache())
+
+
+def download_tokenizer(repository: str, commit: str) -> Path:
+    """Return a local folder with a commit's small files: that of the whole model if it has been downloaded.
+
+    They have a cache of their own: a snapshot without weights must not pass for a downloaded model.
+
+    Raises: as ``download``.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repository, revision=commit, cache_dir=_cache(), local_files_only=True))
+    except (LocalEntryNotFoundError, OSError):
+        return _snapshot(repository, commit, patterns=TOKENIZER_FILES, cache=_cache().with_name("hub-tokenizers"))
+
+
+def _snapshot(repository: str, commit: str, *, patterns: list[str], cache: Path) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
@@ -54,9 +75,9 @@ def download(repository: str, commit: str) -> Path:
         path = snapshot_download(
             repository,
             revision=commit,
-            cache_dir=_cache(),
+            cache_dir=cache,
             token=settings.ENV.hf_token or False,
-            allow_patterns=FILES,
+            allow_patterns=patterns,
             etag_timeout=TIMEOUT_SECONDS,
         )
     except (GatedRepoError, RepositoryNotFoundError) as error:

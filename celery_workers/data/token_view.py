@@ -1,0 +1,185 @@
+"""Look at rows as the trainer gets them: one row token by token, and how much of a set is trained.
+
+Nothing is computed anew: rows are checked as validation does, cleaned by the first pass of preprocessing, and templated,
+tokenized, masked and cut by its second; this module only looks at what comes out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from celery_workers.contract.errors import UserInputError
+from celery_workers.contract.tokens import Part, RowTokens, SeenToken, Share, State
+from celery_workers.data.canonical import CanonicalRow
+from celery_workers.data.checks import check_row, is_fit
+from celery_workers.data.example_making import MakingCounts
+from celery_workers.data.examples_file import IGNORED_LABEL
+from celery_workers.data.row_formats import RowFormat, Shape
+from celery_workers.data.rows import Severity
+from celery_workers.data.selection import Selection, SelectionRules
+from celery_workers.data.token_parts import Span, content_spans, part_at, token_spans
+from celery_workers.data.tokenization import Encoder, TokenRow
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from celery_workers.data.example_making import ExampleMaker
+
+MAX_SHOWN_TOKENS = 4096
+SAMPLED_ROWS = 1000
+SAMPLED_CHARACTERS = 2_000_000
+"""About as many as are tokenized in a second."""
+
+Sample = Literal["all", "spread", "first"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """How rows become examples: encoder and maker as the preprocessing agent sets them up. Used for one row after another."""
+
+    shape: Shape
+    tokenizer: PreTrainedTokenizerBase
+    encoder: Encoder
+    maker: ExampleMaker
+    is_cleaning: bool
+    is_deduplicating: bool
+    system_prompt: str
+
+    def start_counting(self) -> ExampleMaker:
+        """Return the maker with its counts at zero."""
+        self.maker.counts = MakingCounts()
+        self.maker.samples = []
+        return self.maker
+
+    def select(self, *, is_deduplicating: bool) -> Selection:
+        """Return the first pass of preprocessing, holding nothing out."""
+        rules = SelectionRules(is_cleaning=self.is_cleaning, is_deduplicating=is_deduplicating, eval_fraction=0, seed=0)
+        return Selection(self.shape, rules)
+
+
+@dataclass
+class _Taken:
+    """Takes the examples where training would have them written to a file."""
+
+    rows: list[TokenRow] = field(default_factory=list)
+
+    def append(self, input_ids: Sequence[int], labels: Sequence[int], **_: object) -> None:
+        self.rows.append(TokenRow(list(input_ids), list(labels)))
+
+
+def look_at_row(row: CanonicalRow, preparation: Preparation) -> RowTokens:
+    """Return the tokens of ``row``, or why the trainer gets none of it.
+
+    Whether it repeats another row is not asked: ``measure_share`` counts those.
+
+    Raises: UserInputError: model and template don't fit each other.
+    """
+    problems = [item for item in check_row(row, preparation.shape) if item.severity is Severity.ERROR]
+    if problems:
+        return _without_tokens(row, "unfit", problems[0].code, "; ".join(problem.message for problem in problems[:5]))
+    selected = preparation.select(is_deduplicating=False).take([row])
+    if not selected:
+        return _without_tokens(row, "emptied", "emptied", "cleaning leaves no question or no answer")
+    maker = preparation.start_counting()
+    taken = _Taken()
+    try:
+        maker.make(selected, [False], train=taken, held_out=taken)  # type: ignore[arg-type]
+    except UserInputError as refusal:
+        return _without_tokens(row, "refused", refusal.code, refusal.message)
+    if not taken.rows:
+        longest, limit = maker.counts.longest_tokens, maker.max_length_tokens
+        message = f"the row has {longest} tokens, and at most {limit} are taken; rows that are longer are left out"
+        return _without_tokens(row, "too_long", "too_long", message, length_tokens=longest)
+    return _describe(selected[0], taken.rows[0], preparation)
+
+
+def measure_share(rows: Iterable[CanonicalRow], sample: Sample, preparation: Preparation) -> Share:
+    """Return how much of ``rows`` is trained; stops after ``SAMPLED_CHARACTERS``, and then says so.
+
+    Raises: UserInputError: model and template don't fit each other.
+    """
+    maker = preparation.start_counting()
+    selection = preparation.select(is_deduplicating=preparation.is_deduplicating)
+    taken, left_out = _Taken(), Counter[str]()
+    seen = characters = 0
+    for row in rows:
+        if characters > SAMPLED_CHARACTERS:
+            sample = "first"
+            break
+        seen += 1
+        characters += sum(len(str(value)) for value in row.values.values())
+        if not is_fit(check_row(row, preparation.shape)):
+            left_out["unfit"] += 1
+            continue
+        selected = selection.take([row])
+        try:
+            maker.make(selected, [False] * len(selected), train=taken, held_out=taken)  # type: ignore[arg-type]
+        except UserInputError:  # counted as refused; a run would stop at the first
+            maker.counts.refusals.clear()
+    left_out |= {
+        "duplicate": selection.counts.duplicate_rows,
+        "emptied": selection.counts.emptied_rows,
+        "refused": maker.counts.refused_rows.total(),
+        "too_long": maker.counts.dropped_rows,
+    }
+    return Share(
+        sample=sample,
+        rows=seen,
+        kept_rows=len(taken.rows),
+        left_out_rows={reason: count for reason, count in left_out.items() if count},
+        tokens=sum(len(row.input_ids) for row in taken.rows),
+        supervised_tokens=sum(map(_supervised, taken.rows)),
+    )
+
+
+def _without_tokens(row: CanonicalRow, state: State, code: str, message: str, *, length_tokens: int = 0) -> RowTokens:
+    return RowTokens(state=state, row_number=row.number, code=code, message=message, length_tokens=length_tokens)
+
+
+def _supervised(example: TokenRow) -> int:
+    return sum(label != IGNORED_LABEL for label in example.labels)
+
+
+def _describe(row: CanonicalRow, example: TokenRow, preparation: Preparation) -> RowTokens:
+    counts = preparation.maker.counts
+    return RowTokens(
+        state="kept",
+        row_number=row.number,
+        tokens=_seen_tokens(row, example, preparation),
+        length_tokens=len(example.input_ids),
+        supervised_tokens=_supervised(example),
+        cut_tokens=counts.tokens_cut,
+        is_answer_cut=counts.cut_answer_rows > 0,
+        has_special_tokens=counts.special_token_rows > 0,
+    )
+
+
+def _seen_tokens(row: CanonicalRow, example: TokenRow, preparation: Preparation) -> list[SeenToken]:
+    """Return the first ``MAX_SHOWN_TOKENS`` tokens with their texts and parts."""
+    tokenizer, row_format = preparation.tokenizer, preparation.shape.format
+    template = preparation.maker.template
+    rendered = template.render(row.values, row_format)
+    first = len(preparation.encoder.prefix_ids)
+    places = token_spans(tokenizer, rendered, example.input_ids[first:])
+    system_prompt = "" if row_format is RowFormat.TEXT else preparation.system_prompt
+    spans = content_spans(template, row.values, row_format, rendered, system_prompt=system_prompt)
+    seen: list[SeenToken] = []
+    for position, (token, label) in enumerate(zip(example.input_ids, example.labels, strict=True)):
+        if position >= MAX_SHOWN_TOKENS:
+            break
+        trained = label != IGNORED_LABEL
+        place = places[position - first] if places is not None and position >= first else None
+        text = rendered.text[slice(*place)] if place else str(tokenizer.decode([token]))
+        part = _part(place, spans, is_before_text=position < first)
+        is_end = trained and part == "template" and token in preparation.encoder.end_of_turn_ids
+        seen.append(SeenToken(id=token, text=text, part="end_of_turn" if is_end else part, trained=trained))
+    return seen
+
+
+def _part(place: tuple[int, int] | None, spans: Sequence[Span], *, is_before_text: bool) -> Part:
+    if is_before_text:
+        return "template"
+    return "other" if place is None else part_at(spans, place[1])

@@ -1,0 +1,113 @@
+"""Exactly what the trainer will see of a row."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from celery_workers.contract.tokens import Part, RowTokens, Seen, Share, State
+from datasets_app.api.serializers import VersionQuerySerializer
+from datasets_app.api.views import find_version
+from datasets_app.models import DatasetVersion
+from datasets_app.tokens import DEFAULT_MODEL, OVER_LONG, TEMPLATES, TokenOptions, look_at_row
+
+
+class TokensQuerySerializer(VersionQuerySerializer):
+    """Which row, and how it becomes tokens: the options are those of the preprocessing agent."""
+
+    row = serializers.IntegerField(
+        min_value=1, max_value=2**62, default=1, help_text="Position of the row in the file, from 1."
+    )
+    model = serializers.CharField(
+        max_length=300, default=DEFAULT_MODEL, help_text="Base model: bundled:, local:, model: or an id of the Hub."
+    )
+    template = serializers.ChoiceField(TEMPLATES, default="model", help_text="Text around question and answer.")
+    system_prompt = serializers.CharField(
+        max_length=20_000, default="", allow_blank=True, help_text="System message for rows that have none of their own."
+    )
+    clean = serializers.BooleanField(default=True, help_text="Repair and trim texts first, as preprocessing does.")
+    max_length_tokens = serializers.IntegerField(
+        min_value=8, max_value=1_048_576, required=False, help_text="The model's context, at most 2048, if left out."
+    )
+    over_long = serializers.ChoiceField(OVER_LONG, default="drop", help_text="What happens to longer rows.")
+
+
+class TokenSerializer(serializers.Serializer):
+    """One token. The texts of a row's tokens join to its whole text; a token inside a character has none of its own."""
+
+    id = serializers.IntegerField()
+    text = serializers.CharField(allow_blank=True, trim_whitespace=False)
+    part = serializers.ChoiceField(Part.__args__, help_text="What it belongs to; other: the tokenizer does not say.")  # type: ignore[attr-defined]
+    trained = serializers.BooleanField(help_text="Whether the model learns to write it.")
+
+
+class ShareSerializer(serializers.Serializer):
+    """How much of the set is trained, over the rows that were looked at."""
+
+    sample = serializers.ChoiceField(["all", "spread", "first"], help_text="All rows, rows spread evenly, or the first rows.")
+    rows = serializers.IntegerField(help_text="Rows that were looked at.")
+    kept_rows = serializers.IntegerField(help_text="Those that are trained.")
+    left_out_rows = serializers.DictField(child=serializers.IntegerField(), help_text="The others, by reason.")
+    tokens = serializers.IntegerField()
+    supervised_tokens = serializers.IntegerField()
+    fraction = serializers.FloatField(allow_null=True, help_text="supervised_tokens of tokens; null where there are none.")
+
+
+class TokensSerializer(serializers.Serializer):
+    """A row as the trainer gets it. ``state`` other than kept: it gets nothing, and code and message say why."""
+
+    version = serializers.IntegerField()
+    row = serializers.IntegerField(help_text="Position in the file, from 1.")
+    rows = serializers.IntegerField(help_text="Rows of the file.")
+    row_number = serializers.IntegerField(help_text="The row's number in reports; lines without a row count there.")
+    model = serializers.CharField()
+    template = serializers.CharField()
+    format = serializers.CharField()
+    state = serializers.ChoiceField(State.__args__)  # type: ignore[attr-defined]
+    code = serializers.CharField(allow_blank=True)
+    message = serializers.CharField(allow_blank=True)
+    length_tokens = serializers.IntegerField()
+    max_length_tokens = serializers.IntegerField()
+    supervised_tokens = serializers.IntegerField()
+    cut_tokens = serializers.IntegerField(help_text="Tokens cut from the row's end.")
+    is_answer_cut = serializers.BooleanField(help_text="Whether trained tokens were among those.")
+    has_special_tokens = serializers.BooleanField(help_text="Whether a content holds a special token of the model.")
+    tokens = TokenSerializer(many=True, help_text="The first 4096; length_tokens says how many there are.")
+    share = ShareSerializer()
+
+
+class TokensView(APIView):
+    """A row token by token."""
+
+    @extend_schema(operation_id="datasets_tokens", parameters=[TokensQuerySerializer], responses=TokensSerializer)
+    def get(self, request: Request, id: UUID) -> Response:
+        """Return every token of a row exactly as the trainer gets it, and how much of the set is trained.
+
+        Made by the code that preprocessing runs. The first answer for a model takes seconds; whether the row repeats another
+        one is only counted in the share.
+        """
+        query = TokensQuerySerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        asked = query.validated_data
+        version = find_version(request, id, asked.pop("version", None))
+        row = asked.pop("row")
+        options = TokenOptions(**asked)
+        seen = look_at_row(user=request.user, version=version, row=row, options=options)
+        return Response(_answer(version, row, options, seen))
+
+
+def _answer(version: DatasetVersion, row: int, options: TokenOptions, seen: Seen) -> dict[str, object]:
+    place = {"version": version.number, "row": row, "rows": version.rows, "model": options.model, "template": options.template}
+    found: RowTokens = seen.row
+    about = {"format": seen.format, "max_length_tokens": seen.max_length_tokens}
+    return {**place, **about, **found.model_dump(), "share": _share(seen.share)}
+
+
+def _share(share: Share) -> dict[str, object]:
+    fraction = share.supervised_tokens / share.tokens if share.tokens else None
+    return {**share.model_dump(), "fraction": fraction}
