@@ -26,8 +26,8 @@ class DatasetConfig(AgentConfig):
     format: Literal["auto", "csv", "json", "jsonl", "parquet"] = Field(
         "auto", description="Format of the file; auto goes by its content. CSV may use comma, tab or semicolon."
     )
-    row_format: Literal["auto", "chat", "alpaca", "prompt_completion", "text"] = Field(
-        "auto", description="What a row is; auto goes by the names of the columns."
+    row_format: Literal["auto", "chat", "alpaca", "prompt_completion", "preference", "kto", "text"] = Field(
+        "auto", description="What a row is; auto goes by the names of the columns and by the first rows."
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
@@ -54,6 +54,7 @@ class DatasetAgent(Agent[DatasetConfig, DatasetInputs, DatasetOutputs]):
 
     title = "Dataset"
     category = Category.DATA
+    version = 2
 
     def run(self, ctx: AgentContext, config: DatasetConfig, inputs: DatasetInputs) -> DatasetOutputs:  # noqa: ARG002
         """Read the file from end to end.
@@ -105,9 +106,8 @@ def _copy(ctx: AgentContext, opened: OpenedRows, *, limit: int | None) -> tuple[
     from celery_workers.data.importing import scan_columns
 
     detected = opened.detected
-    used = {detected.sources.get(column, column) for column in detected.shape.columns}
     columns = scan_columns(opened.source, opened.file_format)
-    extras = [extra_name(name, detected) for name in columns if name not in used]
+    extras = [extra_name(name, detected) for name in columns if name not in detected.columns_read]
     unread = 0
     with DatasetWriter(ctx.workdir / "dataset", detected.shape, extras=extras, has_problems=True) as writer:
         for batch, fraction in opened:

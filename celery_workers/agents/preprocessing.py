@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _DEFAULT_MAX_LENGTH_TOKENS = 2048
 _BLOCK_ROWS = 512
+TRAINED_FORMATS = ("chat", "alpaca", "prompt_completion", "text")
+"""Row formats that become examples; those for preference training cannot yet."""
 
 
 class PreprocessingConfig(AgentConfig):
@@ -118,12 +120,14 @@ def set_up(
 ) -> tuple[Encoder, ExampleMaker]:
     """Return what turns rows into examples by ``config``; the token view uses the same.
 
-    Raises: UserInputError: model, template and limit don't fit each other.
+    Raises: UserInputError: rows of that format cannot be prepared, or model, template and limit don't fit each other.
     """
     from celery_workers.data.example_making import ExampleMaker, OverLong
+    from celery_workers.data.row_formats import refuse_unless
     from celery_workers.data.templates import choose_template
     from celery_workers.data.tokenization import Encoder, context_tokens
 
+    refuse_unless(shape, TRAINED_FORMATS, step="preprocessing")
     template = choose_template(config.template, shape.format, tokenizer, system_prompt=config.system_prompt)
     encoder = Encoder(tokenizer, folder, adds_special_tokens=template.adds_special_tokens)
     context = context_tokens(tokenizer, folder)

@@ -6,10 +6,16 @@ An agent declares its ports as frozen dataclasses: the field's name is the port'
 Layout on disk (the child sees local paths only):
 
 ========  =========================================================================================================
-dataset   folder: ``rows.parquet``. Metadata: ``format`` (alpaca, chat, prompt_completion, text), ``rows``.
-          Canonical columns by format: alpaca ``instruction input output [system]``; chat ``messages``
-          (list of {role, content}); prompt_completion ``prompt completion``; text ``text``. Always
-          ``row_number`` int64, the 1-based row of the source file. Further columns are kept as they came.
+dataset   folder: ``rows.parquet``. Metadata: ``format`` (alpaca, chat, kto, preference, prompt_completion, text),
+          ``rows``. Canonical columns by format: alpaca ``instruction input output [system]``; chat ``messages
+          [tools]``; prompt_completion ``prompt completion``; preference ``prompt chosen rejected [tools]``; kto
+          ``prompt completion label [tools]`` (``label`` is boolean: wanted or not); text ``text``. All are text but
+          ``label`` and the lists of messages: ``messages``, and in preference and kto ``prompt``, ``chosen``,
+          ``rejected`` and ``completion``. A message has ``role`` (system, user, assistant, tool) and ``content``, and
+          may have ``name``, ``reasoning_content``, ``tool_calls`` (JSON text of a list as OpenAI writes it),
+          ``tool_call_id`` and ``train`` (boolean: whether it is learned, where it says so itself). ``tools`` is JSON
+          text of a list of functions. An optional column may be missing. Always ``row_number`` int64, the 1-based row of the source file. Further columns are kept as
+          they came, as text.
 examples  folder: ``examples.arrow`` (Arrow IPC file, uncompressed, so it can be memory-mapped) with ``input_ids``
           list<int32>, ``labels`` list<int32> (-100 where not trained on), ``row_number`` int64.
           Metadata: ``base_model``, ``tokenizer_digest``, ``template``, ``format``, ``rows``, ``tokens``,

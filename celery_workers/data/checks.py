@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from celery_workers.data.canonical import CanonicalRow, Message, messages_of, texts
+from celery_workers.data.canonical import CanonicalRow, texts
+from celery_workers.data.conversation_checks import check_conversations
 from celery_workers.data.mojibake import looks_like_mojibake
 from celery_workers.data.row_formats import RowFormat, Shape
 from celery_workers.data.rows import RowProblem, Severity
@@ -15,14 +16,13 @@ CONTROL_CHARACTERS = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]")
 """Invisible characters that no text means: C0 and C1 but tab and line ends, and a byte order mark inside."""
 
 DEFAULT_MAX_CHARACTERS = 200_000
-_ROLES = ("system", "user", "assistant")
 
 
 def check_row(row: CanonicalRow, shape: Shape, *, max_characters: int = DEFAULT_MAX_CHARACTERS) -> list[RowProblem]:
     """Return every problem of ``row``, those found when it was read first."""
     if any(not problem.field for problem in row.problems):
         return row.problems  # the row could not be read: there is nothing else to check
-    known = {problem.field for problem in row.problems}
+    known = {problem.field for problem in row.problems if problem.severity is Severity.ERROR}
     found = [*_check_structure(row, shape), *_check_texts(row, shape, max_characters)]
     return [*row.problems, *(problem for problem in found if problem.field not in known)]
 
@@ -33,8 +33,8 @@ def is_fit(problems: list[RowProblem]) -> bool:
 
 
 def _check_structure(row: CanonicalRow, shape: Shape) -> Iterator[RowProblem]:
-    if shape.format is RowFormat.CHAT:
-        yield from _check_messages(row)
+    if shape.conversations:
+        yield from check_conversations(row.number, row.values, shape.format)
         return
     for column in shape.required:
         value = row.values[column]
@@ -43,52 +43,6 @@ def _check_structure(row: CanonicalRow, shape: Shape) -> Iterator[RowProblem]:
         elif isinstance(value, str) and not value.strip():
             code = "no_answer" if column == shape.answer and shape.format is not RowFormat.TEXT else "empty_field"
             yield RowProblem(row_number=row.number, code=code, field=column, message=f"{column} is empty")
-
-
-def _check_messages(row: CanonicalRow) -> Iterator[RowProblem]:
-    messages = messages_of(row.values)
-    if messages is None:
-        yield RowProblem(row_number=row.number, code="missing_field", field="messages", message="messages is missing")
-        return
-    if not any(message["role"] == "assistant" for message in messages):
-        reason = "the conversation has no message of the assistant"
-        yield RowProblem(row_number=row.number, code="no_answer", field="messages", message=reason)
-        return
-    yield from _check_roles(row.number, messages)
-    for position, message in enumerate(messages):
-        yield from _check_content(row.number, position, message)
-    if messages[-1]["role"] in ("user", "system"):
-        reason = f"the conversation ends with the {messages[-1]['role']}, so its last message has no answer"
-        yield RowProblem(row_number=row.number, code="no_answer", field="messages", message=reason)
-
-
-def _check_roles(number: int, messages: list[Message]) -> Iterator[RowProblem]:
-    expected = "user"
-    for position, message in enumerate(messages):
-        role, field = message["role"], f"messages[{position}].role"
-        if role is None:
-            yield RowProblem(row_number=number, code="missing_field", field=field, message=f"{field} is missing")
-            return
-        if role not in _ROLES:
-            text = f"{field} must be one of {', '.join(_ROLES)}, got {role[:40]!r}"
-            yield RowProblem(row_number=number, code="role_order", field=field, message=text)
-            return
-        if role == "system" and position == 0:
-            continue
-        if role != expected:
-            text = f"{field} must be {expected}, got {role}"
-            yield RowProblem(row_number=number, code="role_order", field=field, message=text)
-            return
-        expected = "assistant" if role == "user" else "user"
-
-
-def _check_content(number: int, position: int, message: Message) -> Iterator[RowProblem]:
-    field, content = f"messages[{position}].content", message["content"]
-    if content is None:
-        yield RowProblem(row_number=number, code="missing_field", field=field, message=f"{field} is missing")
-    elif not content.strip() and message["role"] != "system":
-        code = "no_answer" if message["role"] == "assistant" else "empty_field"
-        yield RowProblem(row_number=number, code=code, field=field, message=f"{field} is empty")
 
 
 def _check_texts(row: CanonicalRow, shape: Shape, max_characters: int) -> Iterator[RowProblem]:

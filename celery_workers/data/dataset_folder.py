@@ -16,12 +16,13 @@ import pyarrow.parquet as pq
 
 from celery_workers.contract.errors import BugError
 from celery_workers.data.canonical import PROBLEMS, ROW_NUMBER, CanonicalRow
-from celery_workers.data.row_formats import RowFormat, Shape
+from celery_workers.data.message_reading import TEXT_KEYS
+from celery_workers.data.row_formats import Shape
 from celery_workers.data.rows import BATCH_ROWS, RowProblem
 
 FILE_NAME = "rows.parquet"
 
-_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_MESSAGES = pa.list_(pa.struct([*((name, pa.string()) for name in TEXT_KEYS), ("train", pa.bool_())]))
 _PROBLEMS = pa.list_(pa.struct([(name, pa.string()) for name in ("field", "code", "message", "fix")]))
 
 
@@ -83,7 +84,7 @@ class DatasetReader:
                 self.rows = file.metadata.num_rows
         except (pa.ArrowException, FileNotFoundError) as error:
             raise BugError(f"{FILE_NAME} of the dataset cannot be read: {error}") from error
-        absent = {ROW_NUMBER, *shape.columns} - set(self._names)
+        absent = {ROW_NUMBER, *shape.required} - set(self._names)
         if absent:
             raise BugError(f"a dataset of format {shape.format.value} must have the columns {sorted(absent)}")
 
@@ -102,12 +103,29 @@ class DatasetReader:
     def _row(self, record: dict[str, object]) -> CanonicalRow:
         number = record[ROW_NUMBER]
         problems = [RowProblem(row_number=number, **problem) for problem in record.get(PROBLEMS) or []]
-        values = {column: record[column] for column in self._shape.columns}
+        values = {column: record.get(column) for column in self._shape.columns}
+        for column in self._shape.conversations:
+            values[column] = _without_nulls(values[column])
         return CanonicalRow(number, values, {name: record[name] for name in self.extras}, problems)
 
 
 def _schema(shape: Shape, extras: Sequence[str], *, has_problems: bool) -> pa.Schema:
-    canonical = _MESSAGES if shape.format is RowFormat.CHAT else pa.string()
-    fields = [(ROW_NUMBER, pa.int64()), *((column, canonical) for column in shape.columns)]
+    fields = [(ROW_NUMBER, pa.int64()), *((column, _type(shape, column)) for column in shape.columns)]
     fields += [(name, pa.string()) for name in extras]
     return pa.schema([*fields, (PROBLEMS, _PROBLEMS)] if has_problems else fields)
+
+
+def _type(shape: Shape, column: str) -> pa.DataType:
+    if column in shape.conversations:
+        return _MESSAGES
+    return pa.bool_() if column in shape.flags else pa.string()
+
+
+def _without_nulls(messages: list[dict[str, object]] | None) -> list[dict[str, object]] | None:
+    """Return messages without the keys that say nothing; role and content stay."""
+    if messages is None:
+        return None
+    return [
+        {key: value for key, value in message.items() if value is not None or key in ("role", "content")}
+        for message in messages
+    ]

@@ -16,6 +16,9 @@ from celery_workers.data.formats.json_values import type_name
 from celery_workers.data.row_formats import Detected, RowFormat, detect_row_format
 from celery_workers.data.rows import MAX_COLUMNS, RowBatch, SourceFile, SourceRow
 
+_LOOKED_AT_ROWS = 200
+"""First rows whose values tell spellings with the same column names apart."""
+
 
 class Columns:
     """The columns seen so far, in the order of their first appearance, with the types of their values."""
@@ -96,7 +99,7 @@ def open_rows(
         raise source.error(
             f"none of the first {len(first.rows)} rows can be read: {reason}", code="broken_file", row=first.rows[0].number
         )
-    detected = _detect(source, columns, row_format, mapping)
+    detected = _detect(source, columns, first, row_format, mapping)
     return OpenedRows(source, found, detected, _again(first, batches), columns)
 
 
@@ -113,9 +116,16 @@ def scan_columns(source: SourceFile, file_format: FileFormat) -> list[str]:
     return columns.names
 
 
-def _detect(source: SourceFile, columns: Columns, row_format: RowFormat | None, mapping: Mapping[str, str] | None) -> Detected:
+def _detect(
+    source: SourceFile,
+    columns: Columns,
+    first: RowBatch,
+    row_format: RowFormat | None,
+    mapping: Mapping[str, str] | None,
+) -> Detected:
+    rows = [row.values for row in first.rows[:_LOOKED_AT_ROWS] if row.values]
     try:
-        return detect_row_format(columns.names, requested=row_format, mapping=mapping)
+        return detect_row_format(columns.names, requested=row_format, mapping=mapping, rows=rows)
     except UserInputError as error:
         error.evidence["file"] = source.name
         raise

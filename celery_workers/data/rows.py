@@ -56,7 +56,12 @@ CODES: dict[str, ProblemCode] = {
     "role_order": ProblemCode(
         severity=Severity.ERROR,
         meaning="The roles of a conversation are unknown or out of order.",
-        fix="Begin with at most one system message, then let user and assistant alternate.",
+        fix="Begin with at most one system message, then let user and assistant alternate; tools answer calls.",
+    ),
+    "equal_answers": ProblemCode(
+        severity=Severity.ERROR,
+        meaning="The preferred answer is the rejected one, so there is nothing to learn.",
+        fix="Remove the row, or give it two different answers.",
     ),
     "no_answer": ProblemCode(
         severity=Severity.ERROR,
@@ -90,6 +95,11 @@ CODES: dict[str, ProblemCode] = {
         severity=Severity.WARNING,
         meaning="The same row stands further up in the file.",
         fix="Leave deduplication on: it keeps the first.",
+    ),
+    "formula": ProblemCode(
+        severity=Severity.WARNING,
+        meaning="A CSV field holds a spreadsheet's formula instead of its result.",
+        fix="Export the values, not the formulas. The text is kept as it is and never computed.",
     ),
     "unused_key": ProblemCode(
         severity=Severity.WARNING,

@@ -40,7 +40,7 @@ def test_a_csv_becomes_canonical_rows(tmp_path: Path) -> None:
         {"row_number": 2, "instruction": "Say hi.", "output": "Hi", "split": "eval", **empty},
     ]
     assert (metadata["format"], metadata["rows"], metadata["file_format"]) == ("alpaca", 2, "csv")
-    assert context.logs[0].message == "Found alpaca: columns instruction, output."
+    assert context.logs[0].message == "Found alpaca: columns instruction, output. Kept, but not trained on: 'split'."
     assert context.fractions[-1] == 1.0
 
 
@@ -71,7 +71,8 @@ def test_conversations_are_kept_message_by_message(tmp_path: Path) -> None:
 
     rows, metadata, _ = run(tmp_path, json.dumps([{"messages": messages}]), name="chat.json")
 
-    assert (metadata["format"], rows[0]["messages"]) == ("chat", messages)
+    said = [{key: value for key, value in message.items() if value is not None} for message in rows[0]["messages"]]
+    assert (metadata["format"], said) == ("chat", messages)
 
 
 def test_the_limit_stops_and_says_so(tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_the_limit_stops_and_says_so(tmp_path: Path) -> None:
     ("content", "config", "code"),
     [
         ("", {}, "empty_file"),
-        ("question,answer\na,b\n", {}, "no_row_format"),
+        ("frage,antwort\na,b\n", {}, "no_row_format"),
         ("text\na\n", {"format": "parquet"}, "wrong_format"),
         ("text\na\n", {"columns": {"text": "body"}}, "missing_column"),
     ],

@@ -249,3 +249,15 @@ def test_a_cancel_stops_it(tmp_path: Path, tiny_model_folder: Path) -> None:
         run_agent(PreprocessingAgent, {"base_model": BASE}, {"dataset": dataset}, context=context)
 
     assert not (tmp_path / "examples" / "examples.arrow").exists()
+
+
+@pytest.mark.parametrize("row_format", ["preference", "kto"])
+def test_formats_that_cannot_be_prepared_yet_are_refused_by_name(run, row_format: str) -> None:
+    messages = [{"role": "user", "content": "a"}]
+    values = dict.fromkeys(shape_of(row_format).columns, messages) | {"label": True, "tools": None}
+    row = CanonicalRow(1, {column: values[column] for column in shape_of(row_format).columns})
+
+    with pytest.raises(UserInputError, match=f"rows of the format {row_format} cannot be prepared yet") as caught:
+        run([row], row_format=row_format)
+
+    assert caught.value.code == "unsupported_row_format"

@@ -10,7 +10,7 @@ from celery_workers.data.rows import SourceFile
 from celery_workers.data.text_stream import encoding_of
 
 _SAMPLE_BYTES = 256 * 1024
-_ROW_KEYS = frozenset({"messages", "conversations"})
+_ROW_KEYS = frozenset({"messages", "conversations", "chosen", "rejected", "completion", "preferred_output"})
 _FOREIGN = (
     (b"PK\x03\x04", "a zip archive (an Excel or other office file is one)"),
     (b"\x1f\x8b", "gzip-compressed"),

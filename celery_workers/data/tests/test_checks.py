@@ -63,9 +63,9 @@ def test_good_rows_have_no_problem(columns: dict[str, object]) -> None:
         (chat(("assistant", "b")), [("role_order", "messages[0].role")]),
         (chat(("user", "a"), ("user", "b"), ("assistant", "c")), [("role_order", "messages[1].role")]),
         (chat(("user", "a"), ("system", "b"), ("assistant", "c")), [("role_order", "messages[1].role")]),
-        (chat(("human", "a"), ("assistant", "c")), [("role_order", "messages[0].role")]),
+        (chat(("narrator", "a"), ("assistant", "c")), [("role_order", "messages[0].role")]),
         (chat((None, "a"), ("assistant", "c")), [("missing_field", "messages[0].role")]),
-        ({"messages": [{"role": "user", "content": "a", "name": "x"}, *chat(("assistant", "b"))["messages"]]},
+        ({"messages": [{"role": "user", "content": "a", "mood": "x"}, *chat(("assistant", "b"))["messages"]]},
          [("unused_key", "messages[0]")]),
     ],
 )  # fmt: skip

@@ -21,7 +21,7 @@ MESSAGES = st.none() | st.lists(st.fixed_dictionaries({"role": TEXT, "content": 
 def test_no_row_is_lost_or_changed(conversations: list, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder, shape = tmp_path_factory.mktemp("dataset"), shape_of("chat")
     rows = [
-        CanonicalRow(number, {"messages": messages}, {"split": split})
+        CanonicalRow(number, {"messages": messages, "tools": None}, {"split": split})
         for number, (messages, split) in enumerate(conversations, 1)
     ]
     with DatasetWriter(folder, shape, extras=["split"]) as writer:

@@ -56,7 +56,7 @@ def test_an_optional_column_that_appears_late_is_taken(tmp_path: Path) -> None:
         ("[]", "a.json", "no_rows"),
         ('{"prompt": \n"completion"}\nbroken\n', "a.jsonl", "broken_file"),
         ("{}\n{}\n", "a.jsonl", "broken_file"),
-        ("question,answer\na,b\n", "a.csv", "no_row_format"),
+        ("frage,antwort\na,b\n", "a.csv", "no_row_format"),
     ],
 )
 def test_files_without_usable_rows_are_refused_by_name(tmp_path: Path, text: str, name: str, code: str) -> None:

@@ -26,7 +26,10 @@ def test_columns_tell_the_format(columns: list[str], expected: RowFormat) -> Non
 def test_the_reason_names_the_columns_and_the_other_formats() -> None:
     reason = detect_row_format(["Instruction", "output", "text"]).reason
 
-    assert reason == "Found alpaca: columns Instruction (as instruction), output. Its columns would also fit text."
+    assert (
+        reason
+        == "Found alpaca: columns Instruction (as instruction), output. Its columns would also fit text. Kept, but not trained on: 'text'."
+    )
 
 
 def test_an_exact_name_wins_over_one_in_another_case() -> None:
@@ -40,20 +43,20 @@ def test_a_requested_format_overrides_detection() -> None:
 
 
 def test_a_mapping_names_source_columns() -> None:
-    detected = detect_row_format(["question", "answer"], mapping={"prompt": "question", "completion": "answer"})
+    detected = detect_row_format(["frage", "antwort"], mapping={"prompt": "frage", "completion": "antwort"})
 
     assert detected.format is RowFormat.PROMPT_COMPLETION
-    assert detected.sources == {"prompt": "question", "completion": "answer"}
+    assert detected.sources == {"prompt": "frage", "completion": "antwort"}
 
 
 @pytest.mark.parametrize(
     ("columns", "options", "code", "message"),
     [
         (
-            ["question", "answer"],
+            ["frage", "antwort"],
             {},
             "no_row_format",
-            "'question', 'answer': chat needs messages; alpaca needs instruction and",
+            "'frage', 'antwort': chat needs messages; alpaca needs instruction and",
         ),
         (["prompt"], {"requested": RowFormat.ALPACA}, "no_row_format", "alpaca needs instruction and output"),
         (["a"], {"mapping": {"prompt": "b"}}, "missing_column", "'b', which is not among 'a'"),
