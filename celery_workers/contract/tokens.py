@@ -75,6 +75,8 @@ class RowTokens(Message):
     length_tokens: int = 0
     supervised_tokens: int = 0
     cut_tokens: int = 0
+    chunks: int = 1
+    """Examples that the row is cut into; ``tokens`` are those of the first."""
     is_answer_cut: bool = False
     has_special_tokens: bool = False
 

@@ -93,7 +93,7 @@ def look_at_row(row: CanonicalRow, preparation: Preparation) -> RowTokens:
         longest, limit = maker.counts.longest_tokens, maker.max_length_tokens
         message = f"the row has {longest} tokens, and at most {limit} are taken; rows that are longer are left out"
         return _without_tokens(row, "too_long", "too_long", message, length_tokens=longest)
-    return _describe(selected[0], taken.rows[0], preparation)
+    return _describe(selected[0], taken.rows, preparation)
 
 
 def measure_share(rows: Iterable[CanonicalRow], sample: Sample, preparation: Preparation) -> Share:
@@ -143,14 +143,15 @@ def _supervised(example: TokenRow) -> int:
     return sum(label != IGNORED_LABEL for label in example.labels)
 
 
-def _describe(row: CanonicalRow, example: TokenRow, preparation: Preparation) -> RowTokens:
-    counts = preparation.maker.counts
+def _describe(row: CanonicalRow, examples: Sequence[TokenRow], preparation: Preparation) -> RowTokens:
+    counts, example = preparation.maker.counts, examples[0]
     return RowTokens(
         state="kept",
         row_number=row.number,
         tokens=_seen_tokens(row, example, preparation),
         length_tokens=len(example.input_ids),
         supervised_tokens=_supervised(example),
+        chunks=len(examples),
         cut_tokens=counts.tokens_cut,
         is_answer_cut=counts.cut_answer_rows > 0,
         has_special_tokens=counts.special_token_rows > 0,

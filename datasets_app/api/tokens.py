@@ -75,6 +75,7 @@ class TokensSerializer(serializers.Serializer):
     max_length_tokens = serializers.IntegerField()
     supervised_tokens = serializers.IntegerField()
     cut_tokens = serializers.IntegerField(help_text="Tokens cut from the row's end.")
+    chunks = serializers.IntegerField(help_text="Examples that a long row of text is cut into; tokens are those of the first.")
     is_answer_cut = serializers.BooleanField(help_text="Whether trained tokens were among those.")
     has_special_tokens = serializers.BooleanField(help_text="Whether a content holds a special token of the model.")
     tokens = TokenSerializer(many=True, help_text="The first 4096; length_tokens says how many there are.")
