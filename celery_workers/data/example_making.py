@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from celery_workers.data.canonical import CanonicalRow, texts
 from celery_workers.data.examples_file import IGNORED_LABEL, ExamplesWriter
 from celery_workers.data.row_formats import RowFormat
 from celery_workers.data.templates import Rendered, RowRefused, Template
+from celery_workers.data.token_chunks import chunk
 from celery_workers.data.tokenization import Encoder, TokenRow
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ class OverLong(StrEnum):
     ERROR = "error"
     DROP = "drop"
     TRUNCATE = "truncate"
+    CHUNK = "chunk"
 
 
 @dataclass(kw_only=True)
@@ -38,6 +41,8 @@ class MakingCounts:
     too_long_rows: int = 0
     dropped_rows: int = 0
     truncated_rows: int = 0
+    chunked_rows: int = 0
+    chunks: int = 0
     cut_answer_rows: int = 0
     tokens_cut: int = 0
     longest_tokens: int = 0
@@ -46,6 +51,12 @@ class MakingCounts:
     refusals: list[dict[str, object]] = field(default_factory=list)
     too_long: list[int] = field(default_factory=list)
     with_special_tokens: list[int] = field(default_factory=list)
+
+    def note_special_token(self, row_number: int) -> None:
+        """Count a row whose content spells out a special token."""
+        self.special_token_rows += 1
+        if len(self.with_special_tokens) < _SAMPLE_ROWS:
+            self.with_special_tokens.append(row_number)
 
 
 class ExampleMaker:
@@ -61,13 +72,20 @@ class ExampleMaker:
         max_length_tokens: int,
         over_long: OverLong,
     ) -> None:
+        if over_long is OverLong.CHUNK and row_format is not RowFormat.TEXT:
+            message = (
+                f"over_long chunk is for rows of the format text, got {row_format.value}: a piece of a conversation would "
+                "train answers without their questions; choose error, drop or truncate"
+            )
+            raise UserInputError(message, code="chunk_needs_text", field="over_long")
         self._tokenizer = tokenizer
         self.template = template
         self._encoder = encoder
         self._row_format = row_format
         self.max_length_tokens = max_length_tokens
         self._over_long = over_long
-        self._special_tokens = [token for token in tokenizer.all_special_tokens if len(token) > 1]
+        special_tokens = [re.escape(token) for token in tokenizer.all_special_tokens if len(token) > 1]
+        self._special_token = re.compile("|".join(special_tokens)) if special_tokens else None
         self.counts = MakingCounts()
         self.samples: list[dict[str, object]] = []
         self.lengths: dict[bool, list[int]] = {False: [], True: []}
@@ -80,13 +98,14 @@ class ExampleMaker:
 
         Raises: UserInputError: some rows would teach something else than they say; the message names the first.
         """
-        rendered = [self._render(row) for row in rows]
+        rendered = self._render(rows)
         encoded = iter(self._encoder.encode([item for item in rendered if isinstance(item, Rendered)]))
         for row, item, side in zip(rows, rendered, is_held_out, strict=True):
             result = next(encoded) if isinstance(item, Rendered) else item
             if isinstance(result, RowRefused):
                 self._refuse(row, result)
-            elif fitting := self._fit(row, result):
+                continue
+            for fitting in self._fit(row, result):
                 (held_out if side else train).append(fitting.input_ids, fitting.labels, row_number=row.number)
                 self.lengths[side].append(len(fitting.input_ids))
                 if not side and len(self.samples) < _SAMPLED_EXAMPLES:
@@ -111,36 +130,35 @@ class ExampleMaker:
             evidence={"rows": counts.too_long, "longest_tokens": counts.longest_tokens},
         )
 
-    def _render(self, row: CanonicalRow) -> Rendered | RowRefused:
-        if self._row_format is not RowFormat.TEXT and self._has_special_token(row):
-            self.counts.special_token_rows += 1
-            if len(self.counts.with_special_tokens) < _SAMPLE_ROWS:
-                self.counts.with_special_tokens.append(row.number)
-        try:
-            return self.template.render(row.values, self._row_format)
-        except RowRefused as refusal:
-            return refusal
+    def _render(self, rows: Sequence[CanonicalRow]) -> list[Rendered | RowRefused]:
+        if self._row_format is not RowFormat.TEXT and self._special_token:
+            for row in rows:
+                if any(self._special_token.search(text) for _, text in texts(row.values, self._row_format)):
+                    self.counts.note_special_token(row.number)
+        return self.template.render_all([row.values for row in rows], self._row_format)
 
-    def _has_special_token(self, row: CanonicalRow) -> bool:
-        contents = [text for _, text in texts(row.values, self._row_format)]
-        return any(token in text for text in contents for token in self._special_tokens)
-
-    def _fit(self, row: CanonicalRow, example: TokenRow) -> TokenRow | None:
+    def _fit(self, row: CanonicalRow, example: TokenRow) -> list[TokenRow]:
+        """Return what is written of an example: itself, its beginning, its chunks, or nothing."""
         counts, length = self.counts, len(example.input_ids)
         counts.longest_tokens = max(counts.longest_tokens, length)
         if length <= self.max_length_tokens:
-            return example
+            return [example]
         counts.too_long_rows += 1
         if len(counts.too_long) < _SAMPLE_ROWS:
             counts.too_long.append(row.number)
+        if self._over_long is OverLong.CHUNK:
+            chunks = chunk(example, self.max_length_tokens, prefix_ids=self._encoder.prefix_ids)
+            counts.chunked_rows += 1
+            counts.chunks += len(chunks)
+            return chunks
         cut = TokenRow(example.input_ids[: self.max_length_tokens], example.labels[: self.max_length_tokens])
         if self._over_long is not OverLong.TRUNCATE or all(label == IGNORED_LABEL for label in cut.labels):
             counts.dropped_rows += 1
-            return None
+            return []
         counts.truncated_rows += 1
         counts.tokens_cut += length - self.max_length_tokens
         counts.cut_answer_rows += any(label != IGNORED_LABEL for label in example.labels[self.max_length_tokens :])
-        return cut
+        return [cut]
 
     def _refuse(self, row: CanonicalRow, refusal: RowRefused) -> None:
         self.counts.refused_rows[refusal.code] += 1

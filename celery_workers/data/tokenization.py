@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, pairwise
@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celery_workers.contract.errors import UserInputError
-from celery_workers.data.masking import Span, check_beginning, make_labels
-from celery_workers.data.templates import Rendered, RowRefused
+from celery_workers.data.chat_rendering import Rendered, RowRefused
+from celery_workers.data.masking import check_beginning, make_labels
+from celery_workers.data.whole_text import Aligned, WholeText
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,41 +40,70 @@ class Encoder:
     """Tokenize rendered rows as the model will see them when it answers.
 
     An answer starts where the prompt ends, so prompt and answer are tokenized apart, as they are at inference; this is
-    compared with the tokens of the whole text, and a row for which neither is certain is refused.
+    compared with the tokens of the whole text, and a row for which neither is certain is refused. Most rows need one pass:
+    see ``WholeText``.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, folder: Path, *, adds_special_tokens: bool) -> None:
         self._tokenizer = tokenizer
+        self._bos_id = tokenizer.bos_token_id
         self.prefix_ids = _prefix_ids(tokenizer) if adds_special_tokens else []
         self.end_of_turn_ids = end_of_turn_ids(tokenizer, folder)
         self.split_at_answer = 0
         """Rows in which the whole text would have joined prompt and answer in one token."""
-        self._is_blank = lru_cache(maxsize=4096)(lambda ids: not tokenizer.decode(ids).strip())
+        self._whole_text = WholeText(tokenizer) if tokenizer.is_fast else None
+        self._is_blank = lru_cache(maxsize=4096)(lambda ids: not str(tokenizer.decode(ids)).strip())
 
     def encode(self, rows: Sequence[Rendered]) -> list[TokenRow | RowRefused]:
         """Return the tokens of each row, or why it is refused."""
-        cuts = [_cuts(row) for row in rows]
-        pieces = [[row.text[start:end] for start, end in pairwise(cut)] for row, cut in zip(rows, cuts, strict=True)]
-        whole = self._ids([row.text for row in rows])
-        parts = iter(self._ids(list(chain.from_iterable(piece for piece in pieces if len(piece) > 1))))
+        aligned = self._align_all(rows)
         results: list[TokenRow | RowRefused] = []
-        for row, cut, ids in zip(rows, cuts, whole, strict=True):
-            segments = [next(parts) for _ in range(len(cut) - 1)] if len(cut) > 2 else [ids]
+        for row, item in zip(rows, aligned, strict=True):
             try:
-                results.append(self._row(row, cut, ids, segments))
+                if isinstance(item, RowRefused):
+                    raise item
+                results.append(self._row(row, *item))
             except RowRefused as refusal:
                 results.append(refusal)
         return results
 
-    def _row(self, row: Rendered, cuts: list[int], whole: list[int], segments: list[list[int]]) -> TokenRow:
-        ids, ends = self._align(row.text, cuts, whole, segments)
-        position_of = dict(zip(cuts, [0, *ends], strict=True))
+    def _row(self, row: Rendered, ids: list[int], position_of: Mapping[int, int]) -> TokenRow:
+        """Return ids and labels; ``position_of`` has the token position of each cut of the text."""
         shift = len(self.prefix_ids)
-        answers: list[Span] = [(position_of[start] + shift, position_of[end] + shift) for start, end in row.answers]
-        input_ids = [*self.prefix_ids, *ids]
-        check_beginning(input_ids, self._tokenizer.bos_token_id)
-        labels = make_labels(input_ids, answers, end_of_turn_ids=self.end_of_turn_ids, is_blank=self._is_blank)
+        answers, others = (
+            [(position_of[start] + shift, position_of[end] + shift) for start, end in spans]
+            for spans in (row.answers, row.others)
+        )
+        input_ids = [*self.prefix_ids, *ids] if shift else ids
+        check_beginning(input_ids, self._bos_id)
+        labels = make_labels(
+            input_ids, answers, end_of_turn_ids=self.end_of_turn_ids, is_blank=self._is_blank, others=others
+        )  # fmt: skip
         return TokenRow(input_ids, labels)
+
+    def _align_all(self, rows: Sequence[Rendered]) -> list[Aligned | RowRefused]:
+        if self._whole_text is None:
+            return self._align_apart(rows)
+        first = self._whole_text.align([row.text for row in rows], [_cuts(row) for row in rows])
+        unclear = [row for row, item in zip(rows, first, strict=True) if item is None]
+        second = iter(self._align_apart(unclear))
+        return [next(second) if item is None else item for item in first]
+
+    def _align_apart(self, rows: Sequence[Rendered]) -> list[Aligned | RowRefused]:
+        """Tokenize each row whole and in pieces, and return the ids with the token position of each cut."""
+        cuts = [_cuts(row) for row in rows]
+        pieces = [[row.text[start:end] for start, end in pairwise(cut)] for row, cut in zip(rows, cuts, strict=True)]
+        whole = self._ids([row.text for row in rows])
+        parts = iter(self._ids(list(chain.from_iterable(piece for piece in pieces if len(piece) > 1))))
+        results: list[Aligned | RowRefused] = []
+        for row, cut, ids in zip(rows, cuts, whole, strict=True):
+            segments = [next(parts) for _ in range(len(cut) - 1)] if len(cut) > 2 else [ids]
+            try:
+                used, ends = self._align(row.text, cut, ids, segments)
+                results.append((used, dict(zip(cut, [0, *ends], strict=True))))
+            except RowRefused as refusal:
+                results.append(refusal)
+        return results
 
     def _align(self, text: str, cuts: list[int], whole: list[int], segments: list[list[int]]) -> tuple[list[int], list[int]]:
         """Return the ids and the token position of each cut but the first."""
@@ -128,8 +158,8 @@ def _prefix_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def _cuts(row: Rendered) -> list[int]:
-    """Return the places where the text is cut: its ends and those of its answers, without repetition."""
-    return sorted({0, len(row.text), *chain.from_iterable(row.answers)})
+    """Return the places where the text is cut: its ends and those of its trained parts, without repetition."""
+    return sorted({0, len(row.text), *chain.from_iterable(row.answers), *chain.from_iterable(row.others)})
 
 
 def _running_lengths(segments: Sequence[Sequence[int]]) -> list[int]:

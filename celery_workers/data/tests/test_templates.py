@@ -69,7 +69,7 @@ def test_chatml_marks_every_answer(make_bpe_tokenizer) -> None:
         "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"
         "<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\nd<|im_end|>\n"
     )
-    assert answers == ["b<|im_end|>", "d<|im_end|>"]
+    assert answers == ["b<|im_end|>\n", "d<|im_end|>\n"]
 
 
 def test_text_is_trained_whole(make_bpe_tokenizer) -> None:
@@ -117,7 +117,7 @@ CHATML = (
         ("{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}",
          "template_error", "no system here"),
         ("{{ messages.__class__.__mro__ }}", "template_error", "unsafe"),
-        ("{% for m in messages %}{{ m.content }}{% do messages.append(m) %}{% endfor %}", "template_error", "unknown tag"),
+        ("{{ messages.append(1) }}", "template_error", "unsafe"),
     ],
 )  # fmt: skip
 def test_a_template_that_would_teach_something_else_is_refused(
