@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_workers.data.canonical import CanonicalRow
-from celery_workers.data.cleaning import Cleaner, clean_text
+from celery_workers.data.cleaning import Cleaner, choose_steps, clean_text, collapse_white_space, strip_html
+from celery_workers.data.personal_data import PersonalData
 
 
 @pytest.mark.parametrize(
@@ -50,3 +51,49 @@ def test_rows_are_counted_by_what_changed_in_them() -> None:
     assert cleaned[0].values["messages"] == [{"role": "user", "content": "schön"}, {"role": "assistant", "content": "ok"}]
     assert cleaned[1].values == rows[1].values
     assert cleaner.rows_changed == {"mojibake repaired": 1, "white space trimmed": 2, "any": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<p>Hello <b>big</b> world</p><script>x=1</script><ul><li>one<li>two</ul>a<br>b &amp; c", "Hello big world\none\ntwo\n\na\nb & c"),
+        ("if a < b and c > d: return vector<int>()", "if a < b and c > d: return vector<int>()"),
+        ("AT&amp;T", "AT&amp;T"),
+    ],
+)  # fmt: skip
+def test_tags_go_and_what_is_no_html_stays(text: str, expected: str) -> None:
+    assert strip_html(text) == expected
+
+
+@given(text=st.text(st.sampled_from("ab \t\n\u00a0"), max_size=60))
+def test_collapsing_white_space_keeps_the_words_and_is_idempotent(text: str) -> None:
+    collapsed = collapse_white_space(text)
+
+    assert collapsed.split() == text.split()
+    assert collapse_white_space(collapsed) == collapsed
+    assert "  " not in collapsed
+    assert "\n\n\n" not in collapsed
+
+
+def test_personal_data_is_masked_wherever_a_message_says_it_and_not_repeated() -> None:
+    cleaner = Cleaner({}, masked=[PersonalData.EMAIL])
+    call = '[{"function": {"name": "send", "arguments": "{\\"to\\": \\"ann@example.com\\"}"}}]'
+    messages = [
+        {"role": "user", "content": "I am ann@example.com"},
+        {"role": "assistant", "content": None, "reasoning_content": "it is ann@example.com", "tool_calls": call},
+    ]
+
+    cleaned = cleaner.clean(CanonicalRow(7, {"messages": messages}))
+
+    assert "ann@" not in str(cleaned.values)
+    assert cleaner.masked == {"email": 3}
+    assert cleaner.rows_changed == {"personal data masked": 1, "any": 1}
+    assert cleaner.samples == {"personal data masked": [{"row_number": 7, "before": "", "after": "I am [EMAIL]"}]}
+
+
+def test_steps_keep_their_order() -> None:
+    assert list(choose_steps(repair=True, html=True, white_space=True)) == [
+        "mojibake repaired", "control characters removed", "Unicode composed (NFC)", "HTML removed", "white space collapsed",
+        "white space trimmed",
+    ]  # fmt: skip
+    assert choose_steps(repair=False, html=False, white_space=False) == {}
