@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter
 from celery_workers.contract.errors import ErrorKind
 from celery_workers.contract.messages import JsonData, Message, Text
 
-Part = Literal["template", "system", "user", "assistant", "end_of_turn", "text", "other"]
+Part = Literal["template", "system", "user", "assistant", "tool", "end_of_turn", "text", "other"]
 State = Literal["kept", "unfit", "emptied", "refused", "too_long"]
 
 

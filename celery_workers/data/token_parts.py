@@ -26,6 +26,7 @@ PARTS: dict[str, Part] = {
     "system": "system",
     "user": "user",
     "assistant": "assistant",
+    "tool": "tool",
     "instruction": "user",
     "input": "user",
     "output": "assistant",

@@ -175,8 +175,9 @@ def _seen_tokens(row: CanonicalRow, example: TokenRow, preparation: Preparation)
         place = places[position - first] if places is not None and position >= first else None
         text = rendered.text[slice(*place)] if place else str(tokenizer.decode([token]))
         part = _part(place, spans, is_before_text=position < first)
-        is_end = trained and part == "template" and token in preparation.encoder.end_of_turn_ids
-        seen.append(SeenToken(id=token, text=text, part="end_of_turn" if is_end else part, trained=trained))
+        if trained and part == "template":  # what the model writes beyond the content: calls of tools, the end of its turn
+            part = "end_of_turn" if token in preparation.encoder.end_of_turn_ids else "assistant"
+        seen.append(SeenToken(id=token, text=text, part=part, trained=trained))
     return seen
 
 

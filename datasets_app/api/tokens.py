@@ -37,7 +37,7 @@ class TokensQuerySerializer(VersionQuerySerializer):
     over_long = serializers.ChoiceField(OVER_LONG, default="drop", help_text="What happens to longer rows.")
 
 
-class TokenSerializer(serializers.Serializer):
+class RowTokenSerializer(serializers.Serializer):
     """One token. The texts of a row's tokens join to its whole text; a token inside a character has none of its own."""
 
     id = serializers.IntegerField()
@@ -46,7 +46,7 @@ class TokenSerializer(serializers.Serializer):
     trained = serializers.BooleanField(help_text="Whether the model learns to write it.")
 
 
-class ShareSerializer(serializers.Serializer):
+class TrainedShareSerializer(serializers.Serializer):
     """How much of the set is trained, over the rows that were looked at."""
 
     sample = serializers.ChoiceField(["all", "spread", "first"], help_text="All rows, rows spread evenly, or the first rows.")
@@ -58,7 +58,7 @@ class ShareSerializer(serializers.Serializer):
     fraction = serializers.FloatField(allow_null=True, help_text="supervised_tokens of tokens; null where there are none.")
 
 
-class TokensSerializer(serializers.Serializer):
+class RowTokensSerializer(serializers.Serializer):
     """A row as the trainer gets it. ``state`` other than kept: it gets nothing, and code and message say why."""
 
     version = serializers.IntegerField()
@@ -78,14 +78,14 @@ class TokensSerializer(serializers.Serializer):
     chunks = serializers.IntegerField(help_text="Examples that a long row of text is cut into; tokens are those of the first.")
     is_answer_cut = serializers.BooleanField(help_text="Whether trained tokens were among those.")
     has_special_tokens = serializers.BooleanField(help_text="Whether a content holds a special token of the model.")
-    tokens = TokenSerializer(many=True, help_text="The first 4096; length_tokens says how many there are.")
-    share = ShareSerializer()
+    tokens = RowTokenSerializer(many=True, help_text="The first 4096; length_tokens says how many there are.")
+    share = TrainedShareSerializer()
 
 
 class TokensView(APIView):
     """A row token by token."""
 
-    @extend_schema(operation_id="datasets_tokens", parameters=[TokensQuerySerializer], responses=TokensSerializer)
+    @extend_schema(operation_id="datasets_tokens", parameters=[TokensQuerySerializer], responses=RowTokensSerializer)
     def get(self, request: Request, id: UUID) -> Response:
         """Return every token of a row exactly as the trainer gets it, and how much of the set is trained.
 

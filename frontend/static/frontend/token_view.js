@@ -6,7 +6,7 @@ import { number, threeDigits } from "./format.js";
 
 const BLANKS = { " ": "·", "\t": "⇥", "\n": "↵", "\r": "␍", "\u00a0": "⍽" };
 const SPLIT = /([ \t\n\r\u00a0]+|[\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff])/;
-const PARTS = { end_of_turn: "end of turn", other: "unknown: the tokenizer does not say" };
+const PARTS = { end_of_turn: "end of turn", tool: "what a tool answered", other: "unknown: the tokenizer does not say" };
 const SAMPLES = { all: "all rows", spread: "rows spread evenly over the set", first: "the first rows" };
 const REASONS = { too_long: "too long", duplicate: "repeated", unfit: "unfit", emptied: "emptied by cleaning", refused: "refused" };
 const STATES = { unfit: "Validation leaves this row out", emptied: "Cleaning leaves nothing to train on", refused: "Training refuses this row", too_long: "Left out as too long" };

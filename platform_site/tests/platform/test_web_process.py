@@ -29,6 +29,7 @@ def worked(running) -> Platform:
         f"/jobs/{run_id}/metrics",
         "/agents",
         f"/datasets/{dataset['id']}/preview",
+        f"/datasets/{dataset['id']}/tokens?model=local:tiny",
         "/models",
     ):
         platform.get(path)
