@@ -33,10 +33,11 @@ class DatasetVersionQuerySet(ScopedQuerySet):
 
 
 class DatasetVersion(UUIDModel):
-    """The file as it was uploaded, and what was found in it.
+    """A file as it was uploaded or as fixes made it, and what was found in it.
 
     ``uri`` is the storage name of the original file; ``sha256`` and ``size_bytes`` are its own. ``format`` is the row
-    format (alpaca, chat, prompt_completion, text), ``file_format`` the file's (csv, json, jsonl, parquet).
+    format (alpaca, chat, prompt_completion, text), ``file_format`` the file's (csv, json, jsonl, parquet). A version that
+    fixes made names its ``parent`` and the ``changes``; an uploaded one has neither.
     """
 
     dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="versions")
@@ -51,6 +52,17 @@ class DatasetVersion(UUIDModel):
     rows = models.BigIntegerField()
     columns = models.JSONField(default=list, help_text='[{"name", "type"}]')
     report = models.JSONField(default=dict, help_text="The row-level validation report, in the shape of ReportDocument.")
+    statistics = models.JSONField(default=dict, help_text="What the rows are like: lengths, repetitions, splits, labels.")
+    parent = models.ForeignKey(
+        "self",
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="children",
+        help_text="The version that this one was made from.",
+    )
+    changes = models.JSONField(
+        default=dict, help_text="What was done to the parent's rows: rows_before, rows_after, and the fixes by code."
+    )
 
     objects = DatasetVersionQuerySet.as_manager()
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from django.conf import settings
 from django.core.files.storage import FileSystemStorage, default_storage
 
 from celery_workers.data.formats import FileFormat, read_rows
+from celery_workers.data.plain import plain
 from celery_workers.data.rows import SourceFile, SourceRow
 from datasets_app.models import DatasetVersion
 from platform_site.common import store
@@ -74,18 +74,5 @@ def _shown(row: SourceRow) -> dict[str, object]:
     """Return a row with its number; a column of that name is shown as ``source_row_number``."""
     if row.values is None:
         return {"row_number": row.number, "problem": row.problem.message if row.problem else ""}
-    values = {("source_row_number" if name == "row_number" else name): _plain(value) for name, value in row.values.items()}
+    values = {("source_row_number" if name == "row_number" else name): plain(value) for name, value in row.values.items()}
     return {"row_number": row.number, **values}
-
-
-def _plain(value: object) -> object:
-    """Return ``value`` as JSON has it: Parquet also knows dates, bytes, decimals and NaN."""
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,9 @@ from django.db import transaction
 from celery_workers.contract.errors import UserInputError
 from celery_workers.data.formats import FileFormat
 from celery_workers.data.importing import OpenedRows, open_rows
+from celery_workers.data.report_building import ReportBuilder
 from celery_workers.data.rows import SourceFile
-from celery_workers.data.validation_report import ReportBuilder, ValidationReport
+from celery_workers.data.validation_report import ValidationReport
 from datasets_app.models import Dataset, DatasetVersion
 from pipelines.engine.jsonb import storable, storable_object, storable_text
 from pipelines.models import Artifact
@@ -56,6 +57,7 @@ class Examination:
     rows: int
     columns: list[dict[str, str]]
     report: dict[str, object]
+    statistics: dict[str, object]
 
 
 def import_upload(*, user: User, upload: UploadedFile, name: str, file_format: FileFormat | None = None) -> ImportedVersion:
@@ -80,7 +82,7 @@ def import_upload(*, user: User, upload: UploadedFile, name: str, file_format: F
         try:
             imported = _keep(user, name, source, found, stored)
         except BaseException:
-            _forget(stored)
+            forget(stored)
             raise
     logger.info("datasets.imported", extra={"version_id": str(imported.version.pk), "size_bytes": size_bytes})
     return imported
@@ -106,14 +108,14 @@ def examine(source: SourceFile, file_format: FileFormat | None = None) -> Examin
         rows=report.rows,
         columns=opened.columns.as_json(),
         report=report.as_document().model_dump(mode="json"),
+        statistics=report.statistics,
     )
 
 
 def _check(opened: OpenedRows) -> ValidationReport:
     builder = ReportBuilder(opened.detected)
     for rows, _ in opened:
-        for row in rows:
-            builder.add(row)
+        builder.add_batch(rows)
     return builder.build()
 
 
@@ -151,8 +153,21 @@ def _keep(user: User, name: str, source: SourceFile, found: Examination, stored:
     Dataset.objects.select_for_update().get(pk=dataset.pk)  # one upload of a name numbers its version at a time
     if existing := _find_version(user, name, stored.sha256):
         return ImportedVersion(version=existing, created=False)
+    return ImportedVersion(version=add_version(dataset, source, found, stored), created=True)
+
+
+def add_version(
+    dataset: Dataset,
+    source: SourceFile,
+    found: Examination,
+    stored: store.StoredObject,
+    *,
+    parent: DatasetVersion | None = None,
+    changes: Mapping[str, object] | None = None,
+) -> DatasetVersion:
+    """Keep stored content as the next version of ``dataset``, whose row the caller's transaction has locked."""
     newest = dataset.versions.order_by("-number").first()
-    version = DatasetVersion.objects.create(
+    return DatasetVersion.objects.create(
         dataset=dataset,
         number=newest.number + 1 if newest else 1,
         file_name=_file_name(source, found.file_format),
@@ -165,11 +180,13 @@ def _keep(user: User, name: str, source: SourceFile, found: Examination, stored:
         rows=found.rows,
         columns=storable(found.columns),
         report=storable_object(found.report),
+        statistics=storable_object(found.statistics),
+        parent=parent,
+        changes=storable_object(changes or {}),
     )
-    return ImportedVersion(version=version, created=True)
 
 
-def _forget(stored: store.StoredObject) -> None:
+def forget(stored: store.StoredObject) -> None:
     """Remove content that no row came to refer to."""
     if DatasetVersion.objects.filter(uri=stored.uri).exists() or Artifact.objects.filter(uri=stored.uri).exists():
         return

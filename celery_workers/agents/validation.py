@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from celery_workers.contract import Agent, AgentConfig, AgentContext, Category, Dataset, Report, UserInputError
+from celery_workers.data.rows import CODES
 
 if TYPE_CHECKING:
+    from celery_workers.data.report_building import ReportBuilder
     from celery_workers.data.row_formats import Detected
-    from celery_workers.data.validation_report import ReportBuilder, ValidationReport
+    from celery_workers.data.validation_report import ValidationReport
 
 
 class ValidationConfig(AgentConfig):
@@ -30,6 +32,21 @@ class ValidationConfig(AgentConfig):
     max_characters: int = Field(
         200_000, ge=100, le=8_000_000, description="Characters of a row beyond which it is warned about."
     )
+    find_personal_data: bool = Field(
+        True, description="Look for e-mail addresses, phone, card and account numbers, and secret keys."
+    )
+    limits: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default_factory=dict,
+        description="Largest part of the rows, 0 to 1, that may have a problem before the run is stopped, by its code: "
+        '{"secret_key": 0, "leaked_row": 0}. Other warnings are only said.',
+    )
+
+    @field_validator("limits")
+    @classmethod
+    def _check_codes(cls, limits: dict[str, float]) -> dict[str, float]:
+        if unknown := sorted(limits.keys() - CODES.keys()):
+            raise ValueError(f"limits must name codes of problems ({', '.join(CODES)}), got {', '.join(unknown)}")
+        return limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,19 +69,21 @@ class ValidationAgent(Agent[ValidationConfig, ValidationInputs, ValidationOutput
 
     title = "Validation"
     category = Category.DATA
+    version: ClassVar[int] = 2
 
     def run(self, ctx: AgentContext, config: ValidationConfig, inputs: ValidationInputs) -> ValidationOutputs:
         """Check all rows and write those without errors.
 
-        Raises: UserInputError: no row is fit, more than the allowed part has errors, or any has and ``on_error`` is stop.
+        Raises: UserInputError: no row is fit, more than the allowed part has errors or what ``limits`` names, or any has
+        an error and ``on_error`` is stop.
         """
+        from celery_workers.data.report_building import ReportBuilder
         from celery_workers.data.row_formats import Detected, shape_of
-        from celery_workers.data.validation_report import ReportBuilder
 
         metadata = inputs.dataset.metadata
         shape = shape_of(str(metadata.get("format")))
         detected = Detected(shape=shape, sources={}, reason=str(metadata.get("format_reason", "")))
-        builder = ReportBuilder(detected, max_characters=config.max_characters)
+        builder = ReportBuilder(detected, max_characters=config.max_characters, with_personal_data=config.find_personal_data)
         _check_rows(ctx, inputs.dataset.path, detected, builder)
         report = builder.build()
         _log_problems(ctx, report)
@@ -87,7 +106,7 @@ def _check_rows(ctx: AgentContext, folder: Path, detected: Detected, builder: Re
     with DatasetWriter(ctx.workdir / "dataset", detected.shape, extras=reader.extras) as writer:
         for batch in reader.batches():
             ctx.check_canceled()
-            fit = [row for row in batch if is_fit(builder.add(row))]
+            fit = [row for row, problems in zip(batch, builder.add_batch(batch), strict=True) if is_fit(problems)]
             writer.write([CanonicalRow(row.number, row.values, row.extras) for row in fit])
             ctx.progress(builder.rows / reader.rows)
 
@@ -107,6 +126,7 @@ def _judge(config: ValidationConfig, report: ValidationReport) -> None:
         raise UserInputError("the dataset has no rows", code="no_rows")
     is_allowed = config.on_error == "drop" and bad <= config.max_error_fraction * rows
     if report.fit_rows and (not bad or is_allowed):
+        _judge_limits(config, report)
         return
     if not report.fit_rows:
         rule, code, field = "none is fit to train on", "no_fit_rows", None
@@ -127,3 +147,20 @@ def _judge(config: ValidationConfig, report: ValidationReport) -> None:
             "problems": [problem.as_json() for problem in report.errors[:20]],
         },
     )
+
+
+def _judge_limits(config: ValidationConfig, report: ValidationReport) -> None:
+    for count in report.counts:
+        limit = config.limits.get(count.code)
+        if limit is None or count.rows <= limit * report.rows:
+            continue
+        raise UserInputError(
+            f"{count.rows} of {report.rows} rows have {count.code} (at most {limit:.1%} may): {count.known.meaning} "
+            f"Rows {count.first_rows()}. {count.known.fix}",
+            code="over_limit",
+            field="limits",
+            evidence={
+                "code": count.code, "rows": count.rows, "limit": limit, "row_numbers": count.row_numbers[:50],
+                "problems": [problem.as_json() for problem in report.problems if problem.code == count.code][:20],
+            },
+        )  # fmt: skip

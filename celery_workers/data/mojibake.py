@@ -12,7 +12,7 @@ from functools import cache
 
 def looks_like_mojibake(text: str) -> bool:
     """Whether ``text`` was probably decoded with the wrong encoding."""
-    if text.isascii() or not _suspicious(is_lenient=False).search(text):
+    if text.isascii() or not suspicious(is_lenient=False).search(text):
         return False
     from ftfy.badness import is_bad
 
@@ -21,7 +21,7 @@ def looks_like_mojibake(text: str) -> bool:
 
 def repair_mojibake(text: str) -> str:
     """Return ``text`` as it was before it was decoded with the wrong encoding, where that is certain."""
-    if text.isascii() or not _suspicious(is_lenient=True).search(text):
+    if text.isascii() or not suspicious(is_lenient=True).search(text):
         return text
     from ftfy import fix_encoding
 
@@ -29,7 +29,7 @@ def repair_mojibake(text: str) -> str:
 
 
 @cache
-def _suspicious(*, is_lenient: bool) -> re.Pattern[str]:
+def suspicious(*, is_lenient: bool) -> re.Pattern[str]:
     """Return a pattern for a UTF-8 lead byte and continuation byte, as single-byte encodings show them.
 
     A lenient one also takes a space for the continuation: a no-break space often became one.

@@ -11,6 +11,7 @@ from celery_workers.contract.errors import UserInputError
 MAX_ROW_CHARACTERS = 8 * 1024 * 1024
 MAX_COLUMNS = 1000
 BATCH_ROWS = 1000
+COMPRESSED_ENDINGS = (".gz", ".gzip", ".zst", ".zstd")
 BATCH_CHARACTERS = 4 * 1024 * 1024
 
 
@@ -96,6 +97,49 @@ CODES: dict[str, ProblemCode] = {
         meaning="The same row stands further up in the file.",
         fix="Leave deduplication on: it keeps the first.",
     ),
+    "leaked_row": ProblemCode(
+        severity=Severity.WARNING,
+        meaning="A training row asks what an evaluation row asks, so a score on that row would measure memory.",
+        fix="Remove the training row: the fixes of the dataset do.",
+    ),
+    "identical_answer": ProblemCode(
+        severity=Severity.WARNING,
+        meaning="Many different questions have the very same long answer.",
+        fix="See whether the answer was copied by mistake; a model learns to give it to everything.",
+    ),
+    "label_imbalance": ProblemCode(
+        severity=Severity.WARNING,
+        meaning="The answers are a few labels, and one of them stands in nearly all rows.",
+        fix="Add rows with the other labels, or a model learns to give this one always.",
+    ),
+    "length_outlier": ProblemCode(
+        severity=Severity.WARNING,
+        meaning="The row is many times as long as the others.",
+        fix="See whether several rows ran together; split it if so.",
+    ),
+    "email_address": ProblemCode(
+        severity=Severity.WARNING, meaning="A field holds an e-mail address.", fix="Mask it: the fixes of the dataset do."
+    ),
+    "phone_number": ProblemCode(
+        severity=Severity.WARNING,
+        meaning="A field holds what looks like a phone number.",
+        fix="Mask it: the fixes of the dataset do.",
+    ),
+    "payment_card": ProblemCode(
+        severity=Severity.WARNING,
+        meaning="A field holds a payment card's number, with the right check digit.",
+        fix="Mask it: the fixes of the dataset do.",
+    ),
+    "bank_account": ProblemCode(
+        severity=Severity.WARNING,
+        meaning="A field holds a bank account's number (IBAN), with the right check digits.",
+        fix="Mask it: the fixes of the dataset do.",
+    ),
+    "secret_key": ProblemCode(
+        severity=Severity.WARNING,
+        meaning="A field holds a key, token or password, which a model could repeat to anyone.",
+        fix="Mask it, and revoke the key.",
+    ),
     "formula": ProblemCode(
         severity=Severity.WARNING,
         meaning="A CSV field holds a spreadsheet's formula instead of its result.",
@@ -141,9 +185,12 @@ class RowProblem:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SourceRow:
-    """A row of the file: its 1-based number, and its values, or why they cannot be read."""
+    """A row of the file: its 1-based number, and its values, or why they cannot be read.
+
+    Beside values, ``problem`` is a warning.
+    """
 
     number: int
     values: dict[str, object] | None
@@ -172,8 +219,9 @@ class SourceFile:
 
     @property
     def extension(self) -> str:
-        """The name's ending in lower case without the dot, or nothing."""
-        return Path(self.name).suffix.lower().lstrip(".")
+        """The name's ending in lower case without the dot, or nothing; that of a compression is passed over."""
+        name = Path(self.name.lower())
+        return (Path(name.stem) if name.suffix in COMPRESSED_ENDINGS else name).suffix.lstrip(".")
 
     def error(
         self, message: str, *, code: str, row: int | None = None, column: str | None = None, line: int | None = None

@@ -1,27 +1,18 @@
-"""Gather the problems of all rows into one bounded report."""
+"""What was found in a dataset, as a bounded report. ``report_building`` makes it."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from celery_workers.contract.context import Figure, ReportDocument, Series, Table
-from celery_workers.data.canonical import CanonicalRow, texts
-from celery_workers.data.checks import DEFAULT_MAX_CHARACTERS, check_row, is_fit
-from celery_workers.data.dedup import DuplicateFinder
 from celery_workers.data.row_formats import Detected
 from celery_workers.data.rows import CODES, ProblemCode, RowProblem, Severity
-
-PROBLEMS_PER_CODE = 100
-ROW_NUMBERS_PER_CODE = 1000
-_EDGES = [0, 1, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144, 524288, 1048576]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CodeCount:
-    """How many rows have a problem of one code, and the first ``ROW_NUMBERS_PER_CODE`` of their numbers."""
+    """How many rows have a problem of one code, and the first of their numbers."""
 
     code: str
     rows: int
@@ -50,8 +41,12 @@ class CodeCount:
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationReport:
-    """What was found. ``problems`` holds the first ``PROBLEMS_PER_CODE`` of each code, by row; ``problems_total`` says how
-    many there are. ``lengths[i]`` rows have at least ``length_edges[i]`` characters, and less than the next edge."""
+    """What was found. ``problems`` holds the first of each code, by row; ``problems_total`` says how many there are.
+
+    ``languages`` are rows by language in a sample.
+    ``lengths[i]`` rows have at least ``length_edges[i]`` characters, and less than the next edge. ``labels`` are rows by
+    answer, where the answers are a few short ones; ``samples`` are excerpts in which personal data is masked.
+    """
 
     detected: Detected
     rows: int
@@ -63,6 +58,11 @@ class ValidationReport:
     problems_total: int
     length_edges: list[int]
     lengths: list[int]
+    length_percentiles: Mapping[str, int]
+    languages: Mapping[str, int]
+    splits: Mapping[str, int]
+    labels: list[tuple[str, int]]
+    samples: list[dict[str, object]]
 
     @property
     def rows_with_errors(self) -> int:
@@ -95,8 +95,9 @@ class ValidationReport:
             title="Validation",
             summary=dict(self.summary),
             verdict=f"{self.fit_rows} of {self.rows} rows are fit to train on{left_out}",
-            tables=[self._counts_table(), self._problems_table()],
+            tables=[self._counts_table(), self._problems_table(), *self._labels_tables()],
             figures=[figure],
+            samples=self.samples,
             data=self._data(),
         )
 
@@ -117,85 +118,35 @@ class ValidationReport:
             rows=[[item.row_number, item.field, item.code, item.message, item.suggestion] for item in self.problems],
         )
 
+    def _labels_tables(self) -> list[Table]:
+        total = sum(rows for _, rows in self.labels)
+        rows = [[label, rows, rows / total] for label, rows in self.labels]
+        return [Table(title="Labels", columns=["answer", "rows", "part of the rows"], rows=rows)] if rows else []
+
+    @property
+    def statistics(self) -> dict[str, object]:
+        """The figures to show beside a version: what its rows are like."""
+        return {
+            "fit_rows": self.fit_rows,
+            "rows_with_errors": self.rows_with_errors,
+            "duplicate_rows": self.summary["duplicate_rows"],
+            "characters": self.characters,
+            "row_characters": dict(self.length_percentiles),
+            "length_histogram": {"edges": self.length_edges, "rows": self.lengths},
+            "languages_of_sample": dict(self.languages),
+            "splits": dict(self.splits),
+            "labels": dict(self.labels),
+            "problems": {count.code: count.rows for count in self.counts},
+        }
+
     def _data(self) -> dict[str, object]:
         return {
             "format": self.detected.format.value,
             "format_reason": self.detected.reason,
             "characters": self.characters,
+            "statistics": self.statistics,
             "counts": [count.as_json() for count in self.counts],
             "problems": [problem.as_json() for problem in self.problems],
             "problems_shown": len(self.problems),
             "problems_total": self.problems_total,
         }
-
-
-class ReportBuilder:
-    """Check rows one by one; ``build`` says what was found.
-
-    Memory is 16 bytes a row (to find duplicates) beside the bounded samples.
-    """
-
-    def __init__(self, detected: Detected, *, max_characters: int = DEFAULT_MAX_CHARACTERS) -> None:
-        self._detected = detected
-        self._max_characters = max_characters
-        self._duplicates = DuplicateFinder()
-        self._problems: dict[str, list[RowProblem]] = {}
-        self._row_numbers: dict[str, list[int]] = {}
-        self._rows_by_code: Counter[str] = Counter()
-        self._problems_total = 0
-        self._lengths = [0] * len(_EDGES)
-        self._with_warnings = 0
-        self._characters = 0
-        self._fit_rows = 0
-        self.rows = 0
-
-    def add(self, row: CanonicalRow) -> list[RowProblem]:
-        """Check ``row`` and return its problems."""
-        problems = check_row(row, self._detected.shape, max_characters=self._max_characters)
-        length = sum(len(text) for _, text in texts(row.values, self._detected.format))
-        self.rows += 1
-        self._characters += length
-        self._lengths[bisect_right(_EDGES, length) - 1] += 1
-        if is_fit(problems):
-            self._fit_rows += 1
-            self._duplicates.add(row.number, row.values)
-        if problems:
-            self._record(problems)
-            self._with_warnings += any(problem.severity is Severity.WARNING for problem in problems)
-        return problems
-
-    def build(self) -> ValidationReport:
-        """Return the report. Call once, after the last row."""
-        for number, first in self._duplicates.pairs():
-            self._record([RowProblem(row_number=number, code="duplicate_row", field="row", message=f"the same as row {first}")])
-        kept = [problem for problems in self._problems.values() for problem in problems]
-        bins = 1 + max((index for index, rows in enumerate(self._lengths) if rows), default=0)
-        return ValidationReport(
-            detected=self._detected,
-            rows=self.rows,
-            fit_rows=self._fit_rows,
-            rows_with_warnings=self._with_warnings,
-            characters=self._characters,
-            counts=[
-                CodeCount(code=code, rows=self._rows_by_code[code], row_numbers=self._row_numbers[code])
-                for code in CODES
-                if self._rows_by_code[code]
-            ],
-            problems=sorted(kept, key=lambda problem: problem.row_number),
-            problems_total=self._problems_total,
-            length_edges=_EDGES[:bins],
-            lengths=self._lengths[:bins],
-        )
-
-    def _record(self, problems: Sequence[RowProblem]) -> None:
-        """Count the problems of one row."""
-        for code in {problem.code: None for problem in problems}:
-            self._rows_by_code[code] += 1
-            numbers = self._row_numbers.setdefault(code, [])
-            if len(numbers) < ROW_NUMBERS_PER_CODE:
-                numbers.append(problems[0].row_number)
-        for problem in problems:
-            self._problems_total += 1
-            kept = self._problems.setdefault(problem.code, [])
-            if len(kept) < PROBLEMS_PER_CODE:
-                kept.append(problem)

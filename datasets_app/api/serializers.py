@@ -19,15 +19,21 @@ class UploadSerializer(serializers.Serializer):
 
 
 class VersionSerializer(serializers.ModelSerializer):
-    """One version. ``format`` is what its rows are, ``file_format`` what the file is."""
+    """One version. ``format`` is what its rows are, ``file_format`` what the file is.
+
+    ``changes`` says what was done to the rows of ``parent``; ``statistics`` what the rows are like.
+    """
 
     version = serializers.IntegerField(source="number")
+    parent = serializers.IntegerField(
+        source="parent.number", default=None, allow_null=True, help_text="Number of the version that fixes made this one from."
+    )
 
     class Meta:
         model = DatasetVersion
         fields = [
             "version", "format", "format_reason", "file_name", "file_format", "rows", "columns", "size_bytes", "sha256",
-            "created_at",
+            "created_at", "parent", "changes", "statistics",
         ]  # fmt: skip
 
 

@@ -118,7 +118,7 @@ class ReportView(APIView):
 
 
 def _versions() -> Prefetch:
-    return Prefetch("versions", queryset=DatasetVersion.objects.defer("report").order_by("-number"))
+    return Prefetch("versions", queryset=DatasetVersion.objects.defer("report").select_related("parent").order_by("-number"))
 
 
 def find_version(request: Request, dataset_id: UUID, number: int | None) -> DatasetVersion:

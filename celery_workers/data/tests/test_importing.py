@@ -14,7 +14,7 @@ from celery_workers.data.formats import FileFormat
 from celery_workers.data.importing import open_rows, scan_columns
 from celery_workers.data.row_formats import RowFormat
 from celery_workers.data.rows import SourceFile
-from celery_workers.data.validation_report import ReportBuilder
+from celery_workers.data.report_building import ReportBuilder
 
 
 def source(folder: Path, text: str, name: str = "a.jsonl") -> SourceFile:

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from celery_workers.data import validation_report
+from celery_workers.data import report_building
 from celery_workers.data.canonical import CanonicalRow
+from celery_workers.data.report_building import ReportBuilder
 from celery_workers.data.row_formats import detect_row_format
-from celery_workers.data.validation_report import ReportBuilder
 
 DETECTED = detect_row_format(["prompt", "completion"])
 
@@ -44,8 +44,8 @@ def test_a_row_with_two_problems_of_one_code_counts_once() -> None:
 
 
 def test_samples_are_bounded_and_totals_are_not(monkeypatch) -> None:
-    monkeypatch.setattr(validation_report, "PROBLEMS_PER_CODE", 3)
-    monkeypatch.setattr(validation_report, "ROW_NUMBERS_PER_CODE", 5)
+    monkeypatch.setattr(report_building, "PROBLEMS_PER_CODE", 3)
+    monkeypatch.setattr(report_building, "ROW_NUMBERS_PER_CODE", 5)
     builder = ReportBuilder(DETECTED)
     for number in range(1, 101):
         builder.add(row(number, None))
