@@ -113,10 +113,11 @@ def datasets(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 @login_required
+@ensure_csrf_cookie
 def dataset(request: HttpRequest, dataset_id: UUID) -> HttpResponse:
     """Show one dataset: its versions, what was found in the newest one, and its first rows."""
     found = get_object_or_404(Dataset.objects.visible_to(request.user), pk=dataset_id)
-    versions = list(found.versions.order_by("-number"))
+    versions = list(found.versions.select_related("parent").defer("report", "parent__report").order_by("-number"))
     return render(
         request, "frontend/dataset.html", {"dataset": found, "versions": versions, "newest": next(iter(versions), None)}
     )

@@ -4,6 +4,7 @@ import { explain, request } from "./api.js";
 import { byId, h, icon } from "./dom.js";
 import { startClock } from "./live.js";
 import { render } from "./report.js";
+import { fixes, listenForComparisons, sayWhatWasFixed } from "./versions.js";
 
 const problem = (error) => h("div", { class: "notice bad" }, icon("failed"), h("p", {}, explain(error)));
 const isChat = (value) => Array.isArray(value) && value.every((turn) => typeof turn?.role === "string" && typeof turn.content === "string");
@@ -36,3 +37,6 @@ async function show(id, build) {
 startClock();
 show("preview", preview);
 show("dataset-report", render);
+show("fixes", (found) => fixes(found, byId("fixes").dataset.url));
+listenForComparisons();
+sayWhatWasFixed();
