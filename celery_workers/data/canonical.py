@@ -4,8 +4,9 @@ null with a problem that says so, and columns beyond the format are kept as text
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from celery_workers.data.layouts import Value, lay_out
 from celery_workers.data.message_reading import Message
@@ -49,17 +50,23 @@ def extra_name(source: str, detected: Detected) -> str:
     return f"source_{source}" if source in (*detected.shape.columns, ROW_NUMBER, PROBLEMS) else source
 
 
-def texts(values: Mapping[str, Value], row_format: RowFormat) -> Iterator[tuple[str, str]]:
-    """Yield (field, text) of every text in a row; fields of messages are ``messages[2].content``."""
+def texts(values: Mapping[str, Value], row_format: RowFormat) -> list[tuple[str, str]]:
+    """Return (field, text) of every text in a row; fields of messages are ``messages[2].content``."""
+    found: list[tuple[str, str]] = []
     for column in shape_of(row_format).columns:
         value = values.get(column)
-        if isinstance(value, str):
-            yield column, value
-        elif isinstance(value, list):
-            for position, message in enumerate(value):
-                content = message["content"]
-                if isinstance(content, str):
-                    yield f"{column}[{position}].content", content
+        if type(value) is str:
+            found.append((column, value))
+        elif type(value) is list:
+            contents = [message["content"] for message in value]
+            fields = zip(_content_fields(column, len(contents)), contents, strict=True)
+            found += [(field, content) for field, content in fields if type(content) is str]
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _content_fields(column: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{column}[{position}].content" for position in range(count))
 
 
 def messages_of(values: Mapping[str, Value]) -> list[Message] | None:
@@ -71,4 +78,6 @@ def messages_of(values: Mapping[str, Value]) -> list[Message] | None:
 def _as_text(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
+    if type(value) is int:
+        return str(value)
     return json.dumps(value, ensure_ascii=False, default=str)

@@ -19,6 +19,9 @@ from celery_workers.data.rows import MAX_COLUMNS, RowBatch, SourceFile, SourceRo
 _LOOKED_AT_ROWS = 200
 """First rows whose values tell spellings with the same column names apart."""
 
+_REMEMBERED_KINDS = 256
+"""Rows of the same columns and types as one of these add nothing to what is known of the columns."""
+
 
 class Columns:
     """The columns seen so far, in the order of their first appearance, with the types of their values."""
@@ -26,6 +29,7 @@ class Columns:
     def __init__(self, source: SourceFile) -> None:
         self._source = source
         self._types: dict[str, set[type]] = {}
+        self._seen: set[tuple[object, ...]] = set()
 
     def add(self, rows: list[SourceRow]) -> None:
         """Look at ``rows``.
@@ -33,11 +37,22 @@ class Columns:
         Raises: UserInputError: there are more than ``MAX_COLUMNS`` columns.
         """
         for row in rows:
-            for name, value in (row.values or {}).items():
-                self._types.setdefault(name, set()).add(type(value))
+            values = row.values
+            if values is None:
+                continue
+            kinds = (*values, *map(type, values.values()))
+            if kinds not in self._seen:
+                self._add_row(values)
+                self._seen.add(kinds)
         if len(self._types) > MAX_COLUMNS:
             message = f"must have at most {MAX_COLUMNS} columns, got {len(self._types)} up to here"
             raise self._source.error(message, code="too_many_columns", row=rows[-1].number)
+
+    def _add_row(self, values: Mapping[str, object]) -> None:
+        for name, value in values.items():
+            self._types.setdefault(name, set()).add(type(value))
+        if len(self._seen) >= _REMEMBERED_KINDS:
+            self._seen.clear()
 
     @property
     def names(self) -> list[str]:
@@ -111,7 +126,7 @@ def scan_columns(source: SourceFile, file_format: FileFormat) -> list[str]:
     columns = Columns(source)
     for batch in read_rows(source, file_format):
         columns.add(batch.rows)
-        if file_format in (FileFormat.CSV, FileFormat.PARQUET) and columns.names:
+        if file_format not in (FileFormat.JSON, FileFormat.JSONL) and columns.names:
             break
     return columns.names
 

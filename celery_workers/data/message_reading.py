@@ -30,7 +30,7 @@ _ROLES = {
     "tool_response": "tool",
 }  # fmt: skip
 _CALL_ROLES = frozenset({"function_call", "tool_call"})
-_CANONICAL_ROLES = frozenset({"system", "user", "assistant", "tool"})
+_CANONICAL_ROLES = ("user", "assistant", "system", "tool")
 _READ_KEYS = frozenset({*TEXT_KEYS, "from", "value", "function_call", "train", "weight"})
 _NO_JSON = object()
 
@@ -55,19 +55,26 @@ class MessageReader:
         return None
 
     def messages(self, field: str, value: object) -> list[Message] | None:
-        """Return a list of messages; text is read as the JSON of one."""
+        """Return a list of messages, made of the given one; text is read as the JSON of one."""
         if value is None:
             return None
-        got = type_name(value)
         if isinstance(value, str):
             value = _decode(value)  # CSV has no lists, so a conversation stands there as JSON
-            got = "text that is not JSON" if value is _NO_JSON else type_name(value)
         if not isinstance(value, list):
+            got = "text that is not JSON" if value is _NO_JSON else type_name(value)
             self.note("wrong_type", field, f"{field} must be a list of objects with role and content, got {got}")
             return None
-        return [
-            item if _is_canonical(item) else self.message(f"{field}[{position}]", item) for position, item in enumerate(value)
-        ]
+        for position, item in enumerate(value):
+            # The common case needs no reading, and this loop is most of the time that conversations take.
+            if (
+                type(item) is dict
+                and len(item) == 2
+                and type(item.get("content")) is str
+                and item.get("role") in _CANONICAL_ROLES
+            ):
+                continue
+            value[position] = self.message(f"{field}[{position}]", item)
+        return value
 
     def message(self, field: str, value: object) -> Message:
         """Return one message; nulls stand where it says nothing usable."""
@@ -140,14 +147,6 @@ class MessageReader:
             place = f"{field}.{key}"
             self.note("wrong_type", place, f"{place} must be 0 or 1, or false or true, got {type_name(said)}")
         return None
-
-
-def _is_canonical(item: object) -> bool:
-    """Whether a message needs no reading: the common case, and most of the time that reading takes."""
-    if type(item) is not dict or len(item) != 2:
-        return False
-    role = item.get("role")
-    return type(role) is str and role in _CANONICAL_ROLES and type(item.get("content")) is str
 
 
 def _as_calls(calls: list[dict[str, object]]) -> str:

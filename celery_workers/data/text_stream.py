@@ -7,6 +7,8 @@ import io
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from celery_workers.data.compression import ByteStream, open_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -25,15 +27,14 @@ def encoding_of(head: bytes) -> str:
 class TextStream:
     """Decoded text, and how much of the file lies behind. Undecodable bytes become ``REPLACEMENT``."""
 
-    def __init__(self, raw: io.BufferedReader, text: io.TextIOWrapper, size_bytes: int) -> None:
-        self._raw = raw
+    def __init__(self, stream: ByteStream, text: io.TextIOWrapper) -> None:
+        self._stream = stream
         self._text = text
-        self._size_bytes = size_bytes
 
     @property
     def fraction(self) -> float:
         """The part of the file that has been read, 0 to 1."""
-        return min(1.0, self._raw.tell() / self._size_bytes) if self._size_bytes else 1.0
+        return self._stream.fraction
 
     def read(self, characters: int) -> str:
         """Return up to ``characters`` more; nothing at the end."""
@@ -55,8 +56,14 @@ class TextStream:
 
 @contextmanager
 def open_text(source: SourceFile, *, newline: str | None = None) -> Iterator[TextStream]:
-    """Open ``source`` for reading text; ``newline`` as in ``open``."""
-    with source.path.open("rb") as raw:
-        encoding = encoding_of(raw.peek(4)[:4])
-        with io.TextIOWrapper(raw, encoding=encoding, errors="replace", newline=newline) as text:
-            yield TextStream(raw, text, source.size_bytes)
+    """Open ``source``, which may be compressed, for reading text; ``newline`` as in ``open``."""
+    with open_bytes(source) as stream, decode(stream, newline=newline) as text:
+        yield text
+
+
+@contextmanager
+def decode(stream: ByteStream, *, newline: str | None = None) -> Iterator[TextStream]:
+    """Read ``stream`` as text, in the encoding that its first bytes announce."""
+    encoding = encoding_of(stream.file.peek(4)[:4])
+    with io.TextIOWrapper(stream.file, encoding=encoding, errors="replace", newline=newline) as text:
+        yield TextStream(stream, text)

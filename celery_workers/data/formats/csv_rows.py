@@ -1,8 +1,12 @@
-"""Read CSV: comma, tab or semicolon, with a header. A row's number does not count the header."""
+"""Read CSV (comma, tab or semicolon) and TSV, with a header. A row's number does not count the header.
+
+A field with a spreadsheet's formula is text like any other; the row gets a warning, as its result was probably meant.
+"""
 
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -12,6 +16,7 @@ from celery_workers.data.rows import (
     MAX_COLUMNS,
     MAX_ROW_CHARACTERS,
     RowBatch,
+    RowProblem,
     SourceFile,
     SourceRow,
     broken,
@@ -19,6 +24,8 @@ from celery_workers.data.rows import (
 from celery_workers.data.text_stream import TextStream, open_text
 
 DELIMITERS = (",", "\t", ";")
+_FORMULA_STARTS = frozenset("=+-@")
+_FORMULA = re.compile(r"[=@]\s*[A-Za-z][A-Za-z0-9.]*\(|=\s*\$?[A-Z]{1,3}\$?[0-9]|[=+\-@]\s*cmd\s*\|", re.IGNORECASE)
 
 # The module's own limit of 131,072 characters a field is for the whole process and too small for documents.
 csv.field_size_limit(MAX_ROW_CHARACTERS)
@@ -29,9 +36,21 @@ def read_csv(source: SourceFile) -> Iterator[RowBatch]:
 
     Raises: UserInputError: the header is empty, repeats a name or has too many; a line is too long; a quote never closes.
     """
+    yield from _read(source, delimiter=None)
+
+
+def read_tsv(source: SourceFile) -> Iterator[RowBatch]:
+    """Yield the rows of a file of tab-separated values.
+
+    Raises: UserInputError: as ``read_csv``.
+    """
+    yield from _read(source, delimiter="\t")
+
+
+def _read(source: SourceFile, *, delimiter: str | None) -> Iterator[RowBatch]:
     with open_text(source, newline="") as stream:
         lines = _Lines(source, stream)
-        delimiter = _sniff_delimiter(lines.peek())
+        delimiter = delimiter or _sniff_delimiter(lines.peek())
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         header = _read_header(source, reader)
         rows: list[SourceRow] = []
@@ -120,4 +139,12 @@ def _rows(source: SourceFile, lines: _Lines, reader: Iterator[list[str]], header
                 message += "; it is the last: the file may end in mid-row"
             yield broken(number, message, code="ragged_row")
             continue
-        yield SourceRow(number, dict(zip(header, fields, strict=True)))
+        yield SourceRow(number, dict(zip(header, fields, strict=True)), _find_formula(number, header, fields))
+
+
+def _find_formula(number: int, header: list[str], fields: list[str]) -> RowProblem | None:
+    for name, value in zip(header, fields, strict=True):
+        if value[:1] in _FORMULA_STARTS and value and _FORMULA.match(value):
+            message = f"{name} holds the formula {value[:60]!r}"
+            return RowProblem(row_number=number, code="formula", field=name, message=message)
+    return None

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from celery_workers.data.compression import unpacked_path
 from celery_workers.data.rows import (
     BATCH_CHARACTERS,
     BATCH_ROWS,
@@ -38,7 +40,7 @@ def read_parquet(source: SourceFile) -> Iterator[RowBatch]:
     """
     row = 0
     try:
-        with _open(source) as file:
+        with unpacked_path(source) as path, _open(source, path) as file:
             total = file.metadata.num_rows
             for batch in file.iter_batches(batch_size=_batch_rows(file.metadata), use_threads=False):
                 for piece in _bounded(source, batch, row):
@@ -52,16 +54,16 @@ def read_parquet(source: SourceFile) -> Iterator[RowBatch]:
         ) from error
 
 
-def _open(source: SourceFile) -> pq.ParquetFile:
-    with pq.ParquetFile(source.path, **_LIMITS) as file:
+def _open(source: SourceFile, path: Path) -> pq.ParquetFile:
+    with pq.ParquetFile(path, **_LIMITS) as file:
         metadata = file.metadata
-    _check_shape(source, metadata)
+    _check_shape(source, metadata, path.stat().st_size)
     leaves = [metadata.schema.column(index) for index in range(metadata.num_columns)]
     texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
-    return pq.ParquetFile(source.path, memory_map=True, read_dictionary=texts, **_LIMITS)
+    return pq.ParquetFile(path, memory_map=True, read_dictionary=texts, **_LIMITS)
 
 
-def _check_shape(source: SourceFile, metadata: pq.FileMetaData) -> None:
+def _check_shape(source: SourceFile, metadata: pq.FileMetaData, size_bytes: int) -> None:
     names = metadata.schema.to_arrow_schema().names
     count = max(len(names), metadata.num_columns)
     if count > MAX_COLUMNS:
@@ -73,8 +75,8 @@ def _check_shape(source: SourceFile, metadata: pq.FileMetaData) -> None:
     if max(sizes, default=0) > MAX_ROW_GROUP_BYTES or min(sizes, default=0) < 0:
         message = f"a row group must unpack to at most {MAX_ROW_GROUP_BYTES} bytes, got {max(sizes)}"
         raise source.error(message, code="too_large")
-    if sum(sizes) > max(1024**3, MAX_INFLATION * source.size_bytes):
-        message = f"unpacks from {source.size_bytes} to {sum(sizes)} bytes; at most {MAX_INFLATION} times are read"
+    if sum(sizes) > max(1024**3, MAX_INFLATION * size_bytes):
+        message = f"unpacks from {size_bytes} to {sum(sizes)} bytes; at most {MAX_INFLATION} times are read"
         raise source.error(message, code="too_large")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 
+from celery_workers.data.compression import open_bytes
 from celery_workers.data.formats.json_values import raw_decode
 from celery_workers.data.rows import SourceFile
 from celery_workers.data.text_stream import encoding_of
@@ -13,8 +14,10 @@ _SAMPLE_BYTES = 256 * 1024
 _ROW_KEYS = frozenset({"messages", "conversations", "chosen", "rejected", "completion", "preferred_output"})
 _FOREIGN = (
     (b"PK\x03\x04", "a zip archive (an Excel or other office file is one)"),
-    (b"\x1f\x8b", "gzip-compressed"),
-    (b"\x28\xb5\x2f\xfd", "zstd-compressed"),
+    (b"\x1f\x8b", "gzip-compressed twice"),
+    (b"\x28\xb5\x2f\xfd", "zstd-compressed twice"),
+    (b"BZh", "bzip2-compressed; gzip and zstd are read"),
+    (b"\xfd7zXZ", "xz-compressed; gzip and zstd are read"),
     (b"%PDF", "a PDF"),
     (b"\xd0\xcf\x11\xe0", "an old office file"),
     (b"SQLite format 3", "an SQLite database"),
@@ -24,7 +27,7 @@ _FOREIGN = (
 
 
 class Content(StrEnum):
-    """What a file holds. TEXT is any text that is not JSON: to be read as CSV."""
+    """What a file holds. TEXT is any text that is not JSON: CSV, TSV, plain text or Markdown."""
 
     PARQUET = "parquet"
     JSON = "json"
@@ -37,25 +40,39 @@ def look(source: SourceFile) -> Content:
 
     Raises: UserInputError: it is empty, or binary of another kind.
     """
-    with source.path.open("rb") as file:
-        head = file.read(_SAMPLE_BYTES)
+    with open_bytes(source) as stream:
+        head = stream.file.read(_SAMPLE_BYTES)
     if head.startswith(b"PAR1"):
         return Content.PARQUET
     for magic, name in _FOREIGN:
         if head.startswith(magic):
-            raise source.error(f"is {name}; CSV, JSON, JSON Lines or Parquet is needed", code="wrong_format")
+            raise source.error(
+                f"is {name}; CSV, TSV, JSON, JSON Lines, Parquet, text or Markdown is needed", code="wrong_format"
+            )
     encoding = encoding_of(head)
     if encoding != "utf-16" and b"\0" in head:
         message = "holds NUL bytes, so it is binary or UTF-16 without a byte order mark; save it as UTF-8"
         raise source.error(message, code="nul_bytes")
     text = head.decode(encoding, errors="replace").lstrip("\ufeff \t\r\n")
-    if not text and source.size_bytes <= _SAMPLE_BYTES:
+    if not text and len(head) < _SAMPLE_BYTES:
         raise source.error("the file is empty", code="empty_file")
     if text.startswith("["):
         return Content.JSON
     if text.startswith("{"):
         return _json_or_lines(source, text)
     return Content.TEXT
+
+
+def holds_json(source: SourceFile) -> bool:
+    """Whether the beginning of ``source`` is an object, or an array of objects: prose may begin with a bracket too."""
+    with open_bytes(source) as stream:
+        head = stream.file.read(_SAMPLE_BYTES)
+    text = head.decode(encoding_of(head), errors="replace").lstrip("\ufeff \t\r\n[")
+    try:
+        value, _ = raw_decode(text)
+    except (json.JSONDecodeError, RecursionError, ValueError):
+        return False
+    return isinstance(value, dict)
 
 
 def _json_or_lines(source: SourceFile, text: str) -> Content:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from celery_workers.contract import UserInputError
 from celery_workers.data import rows as row_limits
 from celery_workers.data.formats import FileFormat, csv_rows, detect_file_format, json_rows, jsonl_rows, read_rows
+from celery_workers.data.importing import open_rows
 from celery_workers.data.rows import SourceFile, SourceRow
 
 
@@ -79,7 +80,8 @@ def test_parquet_gives_the_same_rows(tmp_path: Path) -> None:
         ("a.jsonl", CSV, "wrong_format", "the name says jsonl, but the content is csv"),
         ("a.parquet", CSV, "wrong_format", "the name says parquet, but the content is csv"),
         ("a.csv", b"PK\x03\x04....", "wrong_format", "Excel"),
-        ("a.jsonl.gz", b"\x1f\x8b\x08...", "wrong_format", "gzip"),
+        ("a.jsonl.gz", b"\x1f\x8b\x08...", "broken_compression", "damaged or ends too early"),
+        ("a.jsonl.bz2", b"BZh9...", "wrong_format", "bzip2"),
         ("a.exe", "MZ", "wrong_format", "must end in one of"),
         ("a.csv", b"a,b\n1,\x002\n", "nul_bytes", "NUL"),
         ("a.jsonl", JSONL.encode("utf-16")[2:], "nul_bytes", "UTF-16 without a byte order mark"),
@@ -262,3 +264,28 @@ def test_batches_are_bounded_and_tell_how_far_they_are(tmp_path: Path) -> None:
     assert [len(batch.rows) for batch in batches] == [row_limits.BATCH_ROWS, row_limits.BATCH_ROWS, 500]
     assert batches[-1].fraction == 1.0
     assert sorted(batch.fraction for batch in batches) == [batch.fraction for batch in batches]
+
+
+def test_a_formula_in_csv_is_kept_as_text_with_a_warning(tmp_path: Path) -> None:
+    rows = read(
+        tmp_path, "a.csv", 'text,n\n=SUM(A1:A9),1\n"=HYPERLINK(""http://x"")",2\n- a list (of one),3\n=> so,4\n@SUM(1),5\n'
+    )
+
+    assert [row.values["text"] for row in rows] == [
+        "=SUM(A1:A9)",
+        '=HYPERLINK("http://x")',
+        "- a list (of one)",
+        "=> so",
+        "@SUM(1)",
+    ]
+    assert [row.problem.code if row.problem else None for row in rows] == ["formula", "formula", None, None, "formula"]
+    assert rows[0].problem.field == "text"
+    assert "'=SUM(A1:A9)'" in rows[0].problem.message
+
+
+def test_json_with_very_many_columns_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "wide"
+    path.write_text(json.dumps({"text": "a", **{f"c{number}": 1 for number in range(10_000)}}))
+
+    with pytest.raises(UserInputError, match="at most 1000 columns, got 10001"):
+        open_rows(SourceFile(path=path, name="a.jsonl"))
