@@ -45,9 +45,19 @@ class PreprocessingConfig(AgentConfig):
     base_model: BaseModelRef = Field(description="The model that will be trained; its tokenizer and chat template are used.")
     clean: bool = Field(True, description="Repair encoding damage, compose Unicode, remove control characters, trim.")
     dedup: bool = Field(True, description="Drop rows whose content repeats an earlier row exactly.")
-    template: Literal["model", "alpaca", "chatml"] = Field(
-        "model", description="Text around question and answer; model is the model's own chat template."
+    template: Literal[
+        "model", "alpaca", "chatml", "gemma", "llama2", "llama3", "mistral", "phi", "qwen", "zephyr", "custom"
+    ] = Field(
+        "model",
+        description="Text around question and answer; model is the model's own chat template, custom is custom_template.",
+    )  # fmt: skip
+    custom_template: str | None = Field(
+        None, max_length=100_000, description="Jinja text over messages and tools, as chat templates are written."
     )
+    train_on_roles: list[Literal["assistant", "user", "system", "tool"]] = Field(
+        default_factory=lambda: ["assistant"], min_length=1, max_length=4,
+        description="Whose messages are trained; train on a message goes before it.",
+    )  # fmt: skip
     system_prompt: str = Field("", max_length=20_000, description="System message for rows that have none of their own.")
     eval_fraction: float = Field(0.1, ge=0, le=0.9, description="Part of the rows to hold out for evaluation, 0 to 0.9.")
     split_column: str | None = Field(
@@ -56,8 +66,10 @@ class PreprocessingConfig(AgentConfig):
     max_length_tokens: int | None = Field(
         None, ge=8, le=1_048_576, description="Most tokens of an example; empty is the model's context, at most 2048."
     )
-    over_long: Literal["error", "drop", "truncate"] = Field(
-        "drop", description="What happens to longer rows; truncate cuts the end and counts the answers that it cuts."
+    over_long: Literal["error", "drop", "truncate", "chunk"] = Field(
+        "drop",
+        description="What happens to longer rows; truncate cuts the end and counts the answers that it cuts, "
+        "chunk makes several examples of a text.",
     )
     seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the split.")
 
@@ -81,6 +93,7 @@ class PreprocessingOutputs:
 class PreprocessingAgent(Agent[PreprocessingConfig, PreprocessingInputs, PreprocessingOutputs]):
     """Make token ids and labels of rows."""
 
+    version = 2
     title = "Preprocessing"
     category = Category.DATA
 
@@ -128,7 +141,10 @@ def set_up(
     from celery_workers.data.tokenization import Encoder, context_tokens
 
     refuse_unless(shape, TRAINED_FORMATS, step="preprocessing")
-    template = choose_template(config.template, shape.format, tokenizer, system_prompt=config.system_prompt)
+    template = choose_template(
+        config.template, shape.format, tokenizer, system_prompt=config.system_prompt,
+        custom_template=config.custom_template, train_on_roles=config.train_on_roles,
+    )  # fmt: skip
     encoder = Encoder(tokenizer, folder, adds_special_tokens=template.adds_special_tokens)
     context = context_tokens(tokenizer, folder)
     if context and config.max_length_tokens and config.max_length_tokens > context:

@@ -29,7 +29,7 @@ class Preparation:
 def describe(preparation: Preparation) -> ReportDocument:
     """Return the report."""
     train, held_out = preparation.train, preparation.held_out
-    dropped = preparation.selection.rows - len(train) - len(held_out)
+    dropped = preparation.selection.rows - preparation.selection.kept_rows + preparation.making.dropped_rows
     share = train.supervised_tokens / train.tokens if train.tokens else 0.0
     return ReportDocument(
         kind="preprocessing",
@@ -69,6 +69,8 @@ def _verdict(preparation: Preparation, dropped: int) -> str:
         parts.append(
             f"{making.truncated_rows} rows were truncated; {making.cut_answer_rows} of them lost the end of an answer."
         )
+    if making.chunked_rows:
+        parts.append(f"{making.chunked_rows} rows were cut into {making.chunks} examples.")
     if making.special_token_rows:
         parts.append(f"{making.special_token_rows} rows spell out special tokens, which the model reads as such.")
     return " ".join(parts) or "Every row became an example."
@@ -119,6 +121,8 @@ def _notes(preparation: Preparation) -> Table:
         "truncated": making.truncated_rows,
         "truncated, and an answer lost its end": making.cut_answer_rows,
         "tokens cut away": making.tokens_cut,
+        "cut into chunks": making.chunked_rows,
+        "chunks of these": making.chunks,
         "spell out a special token": making.special_token_rows,
         "prompt and answer tokenized apart": preparation.split_at_answer_rows,
     }

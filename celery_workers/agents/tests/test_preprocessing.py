@@ -187,6 +187,80 @@ def test_lengths_that_cannot_work_are_refused(run, config: dict, code: str) -> N
     assert caught.value.code == code
 
 
+def test_over_long_texts_can_be_chunked(run, tiny_tokenizer) -> None:
+    rows = [CanonicalRow(1, {"text": "0123456789" * 5}), CanonicalRow(2, {"text": "short"})]
+
+    outputs, report, _ = run(rows, row_format="text", max_length_tokens=20, over_long="chunk", eval_fraction=0)
+
+    table = open_examples(outputs.examples.path)
+    assert table.row_numbers.tolist() == [1, 1, 1, 2]
+    assert table.lengths.tolist() == [20, 20, 13, 6]
+    # Each chunk begins with the last token of the one before, untrained.
+    texts = [tiny_tokenizer.decode(ids) for ids, _, _ in table]
+    assert texts[0] + texts[1][1:] + texts[2][1:] == "0123456789" * 5 + "<|im_end|>"
+    assert table.supervised_tokens == 50 + 5
+    assert report["summary"]["dropped_rows"] == 0
+    assert dict(report["tables"][3]["rows"])["chunks of these"] == 3
+    assert report["verdict"] == "1 rows were cut into 3 examples."
+
+
+def test_a_conversation_cannot_be_chunked(run) -> None:
+    with pytest.raises(UserInputError, match="rows of the format text, got prompt_completion") as caught:
+        run(ROWS, over_long="chunk")
+
+    assert (caught.value.code, caught.value.field) == ("chunk_needs_text", "over_long")
+
+
+CUSTOM = (
+    "{% for m in messages %}{{ m.role }}> {{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant> {% endif %}"
+)
+
+
+def test_a_custom_template_is_used(run, tiny_tokenizer) -> None:
+    outputs, _, _ = run([pair(1, "q", "a")], template="custom", custom_template=CUSTOM, eval_fraction=0)
+
+    (ids, labels, _), *_ = open_examples(outputs.examples.path)
+    assert tiny_tokenizer.decode(ids) == "user> q<|im_end|>\nassistant> a<|im_end|>\n"
+    assert tiny_tokenizer.decode([label for label in labels if label != IGNORED_LABEL]) == "a<|im_end|>"
+
+
+def test_other_roles_can_be_trained(run, tiny_tokenizer) -> None:
+    outputs, _, _ = run([pair(1, "q", "a")], train_on_roles=["user"], eval_fraction=0)
+
+    (_, labels, _), *_ = open_examples(outputs.examples.path)
+    assert tiny_tokenizer.decode([label for label in labels if label != IGNORED_LABEL]) == "q<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("config", "code", "message"),
+    [
+        ({"template": "custom"}, "custom_template", "needs custom_template"),
+        ({"custom_template": CUSTOM}, "custom_template", "no other template takes it"),
+        ({"template": "custom", "custom_template": "{% for %}"}, "template_error", "cannot be used"),
+        ({"template": "custom", "custom_template": CUSTOM + "{{ messages.__class__ }}"}, "template_error", "row 1: .*unsafe"),
+        ({"template": "llama3"}, "template_needs_tokens", "needs <.start_header_id.> and "),
+        ({"template": "alpaca", "train_on_roles": ["user"]}, "untrainable_role", "trains answers only"),
+    ],
+)
+def test_templates_that_cannot_work_are_refused(run, config: dict, code: str, message: str) -> None:
+    with pytest.raises(UserInputError, match=message) as caught:
+        run(ROWS, **config)
+
+    assert caught.value.code == code
+
+
+def test_a_template_that_loops_is_refused_with_its_row(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("celery_workers.data.renderer._CPU_SECONDS", 0.3)
+    endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    slow = CUSTOM + "{% if messages[0].content == 'question 7' %}" + endless + "{% endif %}"
+
+    with pytest.raises(UserInputError, match=r"row 7: the chat template took more than 0\.3 s") as caught:
+        run(ROWS, template="custom", custom_template=slow)
+
+    assert caught.value.code == "template_too_slow"
+
+
 def test_unfit_rows_are_refused_with_their_number(run) -> None:
     with pytest.raises(UserInputError, match="row 2: completion is empty; 1 rows up to here") as caught:
         run([pair(1, "a", "b"), pair(2, "a", " ")])
@@ -231,9 +305,7 @@ def test_text_rows_are_trained_whole(run) -> None:
     assert report["summary"]["supervised_share"] == 0.9  # 9 letters and the end, the first of them not predicted
 
 
-@pytest.mark.parametrize(
-    "config", [{"near_dedup": True}, {"template": "llama-3"}, {"over_long": "chunk"}, {"eval_fraction": 1}]
-)
+@pytest.mark.parametrize("config", [{"near_dedup": True}, {"template": "llama-3"}, {"over_long": "wrap"}, {"eval_fraction": 1}])
 def test_what_is_not_there_yet_is_refused_by_name(run, config: dict) -> None:
     with pytest.raises(UserInputError, match=next(iter(config))):
         run(ROWS, **config)
