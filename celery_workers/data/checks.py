@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from celery_workers.data.canonical import CanonicalRow, texts
 from celery_workers.data.conversation_checks import check_conversations
@@ -20,25 +20,21 @@ DEFAULT_MAX_CHARACTERS = 200_000
 
 def check_row(row: CanonicalRow, shape: Shape, *, max_characters: int = DEFAULT_MAX_CHARACTERS) -> list[RowProblem]:
     """Return every problem of ``row``, those found when it was read first."""
-    return check_texts_of_row(row, shape, list(texts(row.values, shape.format)), max_characters=max_characters)
+    fields = list(texts(row.values, shape.format))
+    return check_row_texts(row, shape, fields, characters=sum(len(text) for _, text in fields), max_characters=max_characters)
 
 
-def check_texts_of_row(
-    row: CanonicalRow,
-    shape: Shape,
-    fields: Iterable[tuple[str, str]],
-    *,
-    max_characters: int,
-    look: Callable[[str], Iterable[tuple[str, str]]] | None = None,
+def check_row_texts(
+    row: CanonicalRow, shape: Shape, fields: Iterable[tuple[str, str]], *, characters: int, max_characters: int
 ) -> list[RowProblem]:
-    """Do as ``check_row`` with the (field, text) pairs of ``row``; ``look`` gives (code, message) of a text's problems.
-
-    Give ``no_problems`` to ``look`` where the texts are known to have none.
-    """
+    """Do as ``check_row`` where only the texts of ``fields`` can have a problem; ``characters`` are those of all texts."""
     if any(not problem.field for problem in row.problems):
         return row.problems  # the row could not be read: there is nothing else to check
     known = {problem.field for problem in row.problems if problem.severity is Severity.ERROR}
-    found = [*_check_structure(row, shape), *_check_texts(row.number, fields, max_characters, look or text_problems)]
+    found = [*_check_structure(row, shape), *_check_texts(row.number, fields)]
+    if characters > max_characters:
+        message = f"the row has {characters} characters, more than {max_characters}"
+        found.append(RowProblem(row_number=row.number, code="too_long", field="row", message=message))
     return [*row.problems, *(problem for problem in found if problem.field not in known)]
 
 
@@ -60,25 +56,10 @@ def _check_structure(row: CanonicalRow, shape: Shape) -> Iterator[RowProblem]:
             yield RowProblem(row_number=row.number, code=code, field=column, message=f"{column} is empty")
 
 
-def _check_texts(
-    number: int,
-    fields: Iterable[tuple[str, str]],
-    max_characters: int,
-    look: Callable[[str], Iterable[tuple[str, str]]],
-) -> Iterator[RowProblem]:
-    characters = 0
+def _check_texts(number: int, fields: Iterable[tuple[str, str]]) -> Iterator[RowProblem]:
     for field, text in fields:
-        characters += len(text)
-        for code, message in look(text):
+        for code, message in text_problems(text):
             yield RowProblem(row_number=number, code=code, field=field, message=f"{field} {message}")
-    if characters > max_characters:
-        message = f"the row has {characters} characters, more than {max_characters}"
-        yield RowProblem(row_number=number, code="too_long", field="row", message=message)
-
-
-def no_problems(_text: str) -> tuple[tuple[str, str], ...]:
-    """Find nothing: for texts that a screen has cleared."""
-    return ()
 
 
 def text_problems(text: str) -> Iterator[tuple[str, str]]:

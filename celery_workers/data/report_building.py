@@ -11,9 +11,8 @@ from celery_workers.data.canonical import CanonicalRow, texts
 from celery_workers.data.checks import (
     CONTROL_CHARACTERS,
     DEFAULT_MAX_CHARACTERS,
-    check_texts_of_row,
+    check_row_texts,
     is_fit,
-    no_problems,
 )
 from celery_workers.data.findings import find_imbalance, find_in_whole
 from celery_workers.data.personal_problems import personal_problems, without_personal_data
@@ -57,14 +56,15 @@ class ReportBuilder:
 
     def add_batch(self, rows: Sequence[CanonicalRow]) -> list[list[RowProblem]]:
         """Check ``rows`` and return the problems of each."""
-        row_format = self._detected.format
-        fields = [list(texts(row.values, row_format)) for row in rows]
+        fields = [list(texts(row.values, self._detected.format)) for row in rows]
         flat = [text for pairs in fields for _, text in pairs]
-        flags = iter(needs_a_look(flat, with_personal_data=self._with_personal_data))
-        found = []
+        flags = needs_a_look(flat, with_personal_data=self._with_personal_data)
+        found, start = [], 0
         for row, pairs in zip(rows, fields, strict=True):
-            needs_look = [next(flags) for _ in pairs]
-            found.append(self._add(row, pairs, is_clear=not any(needs_look)))
+            end = start + len(pairs)
+            suspects = [pair for pair, flag in zip(pairs, flags[start:end], strict=True) if flag]
+            found.append(self._add(row, pairs, suspects))
+            start = end
         return found
 
     def build(self) -> ValidationReport:
@@ -99,19 +99,22 @@ class ReportBuilder:
             samples=[sample for samples in self._samples.values() for sample in samples],
         )
 
-    def _add(self, row: CanonicalRow, pairs: Sequence[tuple[str, str]], *, is_clear: bool) -> list[RowProblem]:
-        look = no_problems if is_clear else None
-        problems = check_texts_of_row(row, self._detected.shape, pairs, max_characters=self._max_characters, look=look)
-        if self._with_personal_data and not is_clear:
-            problems = [*problems, *personal_problems(row.number, pairs)]
-        characters = sum(len(text) for _, text in pairs)
+    def _add(
+        self, row: CanonicalRow, pairs: Sequence[tuple[str, str]], suspects: Sequence[tuple[str, str]]
+    ) -> list[RowProblem]:
+        characters = sum([len(text) for _, text in pairs])
+        problems = check_row_texts(
+            row, self._detected.shape, suspects, characters=characters, max_characters=self._max_characters
+        )
+        if suspects and self._with_personal_data:
+            problems = [*problems, *personal_problems(row.number, suspects)]
         self.rows += 1
         self._characters += characters
         self._lengths[bisect_right(LENGTH_EDGES, characters) - 1] += 1
         if is_fit(problems):
             self._fit_rows += 1
-            longest = max((text for _, text in pairs), key=len, default="")
-            self._gathered.add(row, characters=characters, beginning=longest[:LANGUAGE_CHARACTERS])
+            beginning = pairs[-1][1][:LANGUAGE_CHARACTERS] if pairs else ""
+            self._gathered.add(row, characters=characters, beginning=beginning)
         if problems:
             self._record(problems, dict(pairs))
             self._with_warnings += any(problem.severity is Severity.WARNING for problem in problems)

@@ -15,7 +15,7 @@ _PERSONAL_DATA = (
     r"@",
     r"[A-Z]{2}[0-9]{2} ?[A-Z0-9]{4}",  # an IBAN's beginning
     r"[2-6][0-9]{3}(?: ?-?[0-9]){9}",  # a card's
-    r"\+[0-9]|\([0-9]{3}\)|[0-9]{3}[ .-][0-9]{3}[ .-][0-9]{4}",  # a phone number's
+    r"\+[0-9][^A-Za-z\n=<>+*,;:]{5}|\([0-9]{3}\)[ .-]?[0-9]{3}|[0-9]{3}[ .-][0-9]{3}[ .-][0-9]{4}",  # a phone number's
     r"AKIA|ASIA|AIza|gh[pousr]_|github_pat_|glpat-|hf_|npm_|pypi-|sk-|xox[abeoprs]-|k_live_|eyJ|PRIVATE KEY-----",
 )
 _CHARACTERS = rf"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|[\x{{80}}-\x{{9f}}\x{{feff}}\x{{{ord(REPLACEMENT):x}}}]"

@@ -11,12 +11,13 @@ ten million rows a wrong pair has a chance of about 3 in a million, which is goo
 
 from __future__ import annotations
 
+import json
 import random
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from celery_workers.data.canonical import CanonicalRow, Value, messages_of, texts
+from celery_workers.data.canonical import CanonicalRow, Message, Value, messages_of, texts
 from celery_workers.data.row_formats import Detected, RowFormat, Shape
 from celery_workers.data.splits import named_side
 
@@ -169,7 +170,7 @@ def content_hash(values: Mapping[str, Value]) -> int:
     for column, value in values.items():
         if value is not None and value != "":
             parts.append(column)
-            parts.append(_frozen(value) if isinstance(value, list) else value)
+            parts.append(_frozen_messages(value) if isinstance(value, list) else value)
     return hash(tuple(parts)) & _BITS
 
 
@@ -194,12 +195,13 @@ def question_of(values: Mapping[str, Value], shape: Shape) -> str:
     return " ".join("\n".join(said).casefold().split())
 
 
-def _frozen(value: object) -> object:
-    if isinstance(value, list):
-        return tuple(_frozen(item) for item in value)
-    if isinstance(value, dict):
-        return tuple((key, _frozen(item)) for key, item in sorted(value.items()))
-    return value
+def _frozen_messages(messages: list[Message]) -> tuple[object, ...]:
+    return tuple(
+        [
+            (message["role"], message["content"]) if len(message) == 2 else json.dumps(message, sort_keys=True)
+            for message in messages
+        ]
+    )
 
 
 def _repeats(keys: array[int]) -> Iterator[tuple[int, int]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from celery_workers.agents.validation import ValidationAgent
+from celery_workers.agents.validation import ValidationAgent, ValidationConfig
 from celery_workers.contract import Canceled, Dataset, UserInputError
 from celery_workers.contract.agent import describe
 from celery_workers.contract.testing import RecordingContext, check_agent, run_agent
@@ -33,7 +33,7 @@ def make_dataset(folder: Path, rows: list[CanonicalRow]) -> Dataset:
 
 def run(tmp_path: Path, rows: list[CanonicalRow], **config: object):
     context = RecordingContext(workdir=tmp_path / "work")
-    context.workdir.mkdir()
+    context.workdir.mkdir(parents=True)
     outputs = run_agent(ValidationAgent, config, {"dataset": make_dataset(tmp_path / "in", rows)}, context=context)
     return outputs, context
 
@@ -78,6 +78,26 @@ def test_unfit_data_stops_the_run_with_row_numbers(
 
     assert (caught.value.code, caught.value.field) == (code, field)
     assert caught.value.evidence["row_numbers"] == {"no_answer": [19], "wrong_type": [20]}
+
+
+def test_a_limit_stops_the_run_where_others_only_warn(tmp_path: Path) -> None:
+    key = "ghp_" + "a1B2" * 9
+    rows = [*GOOD, CanonicalRow(21, {"prompt": "who", "completion": f"my key is {key}"}, {"split": None})]
+
+    outputs, _ = run(tmp_path / "warned", rows)
+    assert outputs.dataset.metadata["rows"] == 19
+    run(tmp_path / "allowed", rows, limits={"secret_key": 0.1})
+    with pytest.raises(UserInputError, match="1 of 19 rows have secret_key") as caught:
+        run(tmp_path / "stopped", rows, limits={"secret_key": 0})
+
+    assert (caught.value.code, caught.value.field, caught.value.evidence["row_numbers"]) == ("over_limit", "limits", [21])
+    assert key not in str(caught.value.evidence)
+    run(tmp_path / "not looked for", rows, limits={"secret_key": 0}, find_personal_data=False)
+
+
+def test_a_limit_must_name_a_known_code() -> None:
+    with pytest.raises(ValueError, match="limits must name codes"):
+        ValidationConfig(limits={"typo": 0})
 
 
 def test_no_rows_at_all_stop_the_run(tmp_path: Path) -> None:
