@@ -39,7 +39,7 @@ class DatasetVersionAdmin(ReadOnlyAdmin):
     ordering = ("-created_at",)
     fields = (
         "dataset_link", "number", "owner", "file_name", "file_format", "format", "format_reason", "rows", "size", "sha256",
-        "uri", "columns_shown", "report_shown", "created_at",
+        "uri", "columns_shown", "report_shown", "parent_link", "changes_shown", "statistics_shown", "created_at",
     )  # fmt: skip
 
     @admin.display(description="dataset")
@@ -57,6 +57,18 @@ class DatasetVersionAdmin(ReadOnlyAdmin):
     @admin.display(description="columns")
     def columns_shown(self, version: DatasetVersion) -> SafeString:
         return as_json(version.columns)
+
+    @admin.display(description="made from")
+    def parent_link(self, version: DatasetVersion) -> SafeString | None:
+        return link_to(version.parent)
+
+    @admin.display(description="changes")
+    def changes_shown(self, version: DatasetVersion) -> SafeString:
+        return as_json(version.changes)
+
+    @admin.display(description="statistics")
+    def statistics_shown(self, version: DatasetVersion) -> SafeString:
+        return as_json(version.statistics)
 
     @admin.display(description="report")
     def report_shown(self, version: DatasetVersion) -> SafeString:

@@ -65,7 +65,7 @@ def apply_fixes(*, version: DatasetVersion, codes: Collection[str] | None = None
     with tempfile.TemporaryDirectory(dir=settings.FILE_UPLOAD_TEMP_DIR) as folder, local_file(version) as path:
         target = Path(folder) / "fixed.jsonl"
         fixed = _write(version, path, target, chosen)
-        source = SourceFile(path=target, name=f"{Path(version.file_name).stem}.jsonl")
+        source = SourceFile(path=target, name=f"{version.file_name.partition('.')[0] or 'rows'}.jsonl")
         found = examine(source, FileFormat.JSONL)
         stored = store.store_path(target)
         try:
