@@ -55,7 +55,7 @@ class PreprocessingConfig(AgentConfig):
         None, max_length=100_000, description="Jinja text over messages and tools, as chat templates are written."
     )
     train_on_roles: list[Literal["assistant", "user", "system", "tool"]] = Field(
-        default_factory=lambda: ["assistant"], min_length=1, max_length=4,
+        ["assistant"], min_length=1, max_length=4,
         description="Whose messages are trained; train on a message goes before it.",
     )  # fmt: skip
     system_prompt: str = Field("", max_length=20_000, description="System message for rows that have none of their own.")
