@@ -2,7 +2,7 @@
 
 The web server keeps one for a short while, as it must not import transformers itself. It has no credential in its
 environment, reads local files only, and answers one message at a time over its own socket. It ends with the server (end of
-file), by the alarm of a request that takes longer than its deadline, and by running out of the memory it may have.
+file), by the alarm of a request that takes far too long, and by running out of the memory it may have.
 """
 
 from __future__ import annotations
@@ -90,6 +90,7 @@ class TokenServer:
         self._tokenizers: OrderedDict[str, PreTrainedTokenizerBase] = OrderedDict()
         self._preparations: OrderedDict[str, Preparation] = OrderedDict()
         self._shares: OrderedDict[str, Share] = OrderedDict()
+        self._stamps: dict[str, int] = {}
         self._rows: tuple[str, RowsInOrder] | None = None
 
     def load(self, request: Load) -> Loaded:
@@ -101,10 +102,22 @@ class TokenServer:
         if request.bundled and not bundled.is_current(request.bundled, folder):
             bundled.ensure(request.bundled, folder)
             return Loaded(is_spent=True)
+        if self._stamps.get(request.folder) != (stamp := _stamp(folder)):
+            self.forget()
+            self._stamps[request.folder] = stamp
         if request.folder not in self._tokenizers:
-            tokenizer = load_tokenizer(folder)
-            _keep(self._tokenizers, request.folder, tokenizer, at_most=KEPT_TOKENIZERS)
+            _keep(self._tokenizers, request.folder, load_tokenizer(folder), at_most=KEPT_TOKENIZERS)
         return Loaded()
+
+    def forget_file(self) -> None:
+        """Drop the open file: after an error it cannot be read on."""
+        self._rows = None
+
+    def forget(self) -> None:
+        """Drop what was made of models and files that may have changed or cannot be read on."""
+        self._rows = None
+        for kept in (self._tokenizers, self._preparations, self._shares):
+            kept.clear()
 
     def look(self, request: Look) -> Seen:
         """Make the tokens of one row, and the share of the set where it is not known yet."""
@@ -170,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
     server = TokenServer()
     while (payload := receive(connection)) is not None:
         request = to_token_process.validate_json(payload)
-        signal.alarm(request.deadline_seconds)
+        signal.alarm(request.alarm_seconds)
         answer = _answer(server, request)
         signal.alarm(0)
         _send_bounded(connection, answer)
@@ -184,8 +197,10 @@ def _answer(server: TokenServer, request: Load | Look) -> Message:
         _limit_memory()
         return server.look(request)
     except MemoryError:
+        server.forget()
         return _refusal(ResourceError("the row or its template takes too much memory", code="out_of_memory"))
     except AgentError as error:
+        server.forget_file()
         return _refusal(error)
     except Exception as error:  # noqa: BLE001 (answered as a bug; the text may hold rows, which are never logged)
         logger.error("token_process.failed: %s", type(error).__name__)  # noqa: TRY400 (the traceback quotes rows as well)
@@ -214,6 +229,11 @@ def _limit_memory() -> None:
 
 def _key_of(request: Look) -> str:
     return f"{request.folder} {sorted(request.config.items())}"
+
+
+def _stamp(folder: Path) -> int:
+    """Return when the newest of a model's files was changed, in nanoseconds; 0 where there are none."""
+    return max((path.stat().st_mtime_ns for path in folder.glob("*.*")), default=0)
 
 
 def _source(request: Look) -> SourceFile:

@@ -31,6 +31,8 @@ START_SECONDS = 60.0
 LOAD_SECONDS = 180  # a bundled model is converted on first use, about 20 s on an idle machine
 LOOK_SECONDS = 20
 TURN_SECONDS = 30.0
+ALARM_AFTER_SECONDS = 10
+"""By how much the process outlives a deadline by itself, should this server be gone and not kill it."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class TokenChild:
                 self._end()
                 answer = self._ask(load, seconds=LOAD_SECONDS)
             if isinstance(answer, Loaded):
-                answer = self._ask(look.model_copy(update={"deadline_seconds": self._look_seconds}), seconds=self._look_seconds)
+                answer = self._ask(look, seconds=self._look_seconds)
         if not isinstance(answer, Seen | Refused):
             raise InfrastructureError(f"the token process answered {answer.type}", code="token_process_failed")
         return answer
@@ -98,7 +100,7 @@ class TokenChild:
     def _ask(self, message: Load | Look, *, seconds: float) -> FromTokenProcess:
         running = self._started()
         try:
-            send(running.connection, message)
+            send(running.connection, message.model_copy(update={"alarm_seconds": int(seconds) + ALARM_AFTER_SECONDS}))
             return _receive(running.connection, seconds=seconds)
         except TimeoutError as error:
             self._end()

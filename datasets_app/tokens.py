@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
 from pydantic import ValidationError
@@ -18,7 +17,7 @@ from celery_workers.contract.errors import AgentError, ErrorKind
 from celery_workers.contract.tokens import Load, Look, Refused, Seen
 from datasets_app.models import DatasetVersion
 from datasets_app.preview import local_file
-from datasets_app.token_child import LOAD_SECONDS, LOOK_SECONDS, TokenChild
+from datasets_app.token_child import TokenChild
 from pipelines.references import UnresolvedReference, find_tokenizer
 from platform_site.common.errors import DomainError, InvalidInput, Problem, Unavailable
 
@@ -28,58 +27,38 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "bundled:smollm2-135m-instruct"
 TEMPLATES: tuple[str, ...] = get_args(PreprocessingConfig.model_fields["template"].annotation)
 OVER_LONG: tuple[str, ...] = get_args(PreprocessingConfig.model_fields["over_long"].annotation)
+ROLES: tuple[str, ...] = ("assistant", "user", "system", "tool")
 
 child = TokenChild()
 _QUERY_NAMES = {"base_model": "model"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class TokenOptions:
-    """How rows become tokens: the options of preprocessing that have a say in it."""
+def read_options(*, model: str, **options: object) -> PreprocessingConfig:
+    """Return the config of preprocessing that ``options`` ask for; what is left out has the agent's default.
 
-    model: str = DEFAULT_MODEL
-    template: str = "model"
-    system_prompt: str = ""
-    clean: bool = True
-    max_length_tokens: int | None = None
-    over_long: str = "drop"
-
-    def as_config(self) -> PreprocessingConfig:
-        """Return the config of the preprocessing agent.
-
-        Raises: InvalidInput: an option breaks a rule of it.
-        """
-        try:
-            return PreprocessingConfig.model_validate(
-                {
-                    "base_model": self.model,
-                    "template": self.template,
-                    "system_prompt": self.system_prompt,
-                    "clean": self.clean,
-                    "max_length_tokens": self.max_length_tokens,
-                    "over_long": self.over_long,
-                }
-            )
-        except ValidationError as error:
-            problems = [_invalid(str(item["loc"][0]), str(item["msg"])) for item in error.errors()]
-            raise InvalidInput(f"{problems[0].field}: {problems[0].message}", errors=problems) from error
+    Raises: InvalidInput: an option breaks a rule of it.
+    """
+    try:
+        return PreprocessingConfig.model_validate({"base_model": model, **options})
+    except ValidationError as error:
+        problems = [_invalid(str(item["loc"][0]) if item["loc"] else "options", str(item["msg"])) for item in error.errors()]
+        raise InvalidInput(f"{problems[0].field}: {problems[0].message}", errors=problems) from error
 
 
-def look_at_row(*, user: User, version: DatasetVersion, row: int, options: TokenOptions) -> Seen:
+def look_at_row(*, user: User, version: DatasetVersion, row: int, config: PreprocessingConfig) -> Seen:
     """Return the tokens of the row at ``row`` (from 1) of ``version``, and how much of the set is trained.
 
-    Raises: InvalidInput: no such row, or an option or the model does not fit. UnresolvedReference. Unavailable: the tokens
+    Raises: InvalidInput: no such row, or the model or an option does not fit. UnresolvedReference. Unavailable: the tokens
     cannot be made now. ContentMissing.
     """
-    config = options.as_config()
     if not 1 <= row <= version.rows:
         problem = _invalid(
             "row", f"row must be from 1 to {version.rows}, the rows of this version, got {row}", "row_out_of_range"
         )
         raise InvalidInput(problem.message, errors=[problem], code=problem.code)
     with _translated(), local_file(version) as path:
-        tokenizer = find_tokenizer(options.model, user=user)
-        load = Load(folder=str(tokenizer.path), bundled=tokenizer.bundled, deadline_seconds=LOAD_SECONDS)
+        tokenizer = find_tokenizer(config.base_model, user=user)
+        load = Load(folder=str(tokenizer.path), bundled=tokenizer.bundled)
         look = Look(
             folder=str(tokenizer.path),
             config=config.model_dump(mode="json"),
@@ -89,7 +68,6 @@ def look_at_row(*, user: User, version: DatasetVersion, row: int, options: Token
             sha256=version.sha256,
             rows=version.rows,
             position=row - 1,
-            deadline_seconds=LOOK_SECONDS,
         )
         answer = child.look(load=load, look=look)
     if isinstance(answer, Refused):

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from platform_site.models import User
 
 MAX_MODELS = 50
-CONFIG_NAMES = ("template", "system_prompt", "clean", "max_length_tokens", "over_long")
+KEPT_NAMES = ("custom_template", "train_on_roles", "system_prompt", "clean")
+"""Options without a control of their own: what the address says is kept."""
+CONFIG_NAMES = ("template", "custom_template", "train_on_roles", "system_prompt", "clean", "max_length_tokens", "over_long")
 """Options of preprocessing that a link from a run takes along."""
 
 
@@ -41,11 +43,11 @@ def dataset_tokens(request: HttpRequest, dataset_id: UUID) -> HttpResponse:
         "model": request.GET.get("model") or DEFAULT_MODEL,
         "models": list(_known_models(request.user)),
         "template": request.GET.get("template", "model"),
-        "templates": [name for name in TEMPLATES if name != "custom"],
+        "templates": [name for name in TEMPLATES if name != "custom" or "custom_template" in request.GET],
         "over_long": request.GET.get("over_long", "drop"),
         "policies": OVER_LONG,
         "max_length_tokens": request.GET.get("max_length_tokens", ""),
-        "kept": {name: request.GET[name] for name in ("system_prompt", "clean") if name in request.GET},
+        "kept": [(name, value) for name in KEPT_NAMES for value in request.GET.getlist(name)],
     }
     return render(request, "frontend/token_view.html", context)
 
@@ -73,10 +75,8 @@ def tokens_address(graph: Mapping[str, list[dict[str, object]]], node_name: str)
         return ""
     dataset_id, _, number = references[0].removeprefix("dataset:").partition("@")
     query = {"version": number, "model": config.get("base_model"), **{name: config.get(name) for name in CONFIG_NAMES}}
-    if query["template"] == "custom":
-        return ""
     try:
         address = reverse("dataset-tokens-page", args=[UUID(dataset_id)])
     except ValueError:
         return ""
-    return f"{address}?{urlencode({name: value for name, value in query.items() if value not in (None, '')})}"
+    return f"{address}?{urlencode({name: value for name, value in query.items() if value not in (None, '')}, doseq=True)}"

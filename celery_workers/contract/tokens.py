@@ -23,7 +23,8 @@ class Load(Message):
     type: Literal["load"] = "load"
     folder: str
     bundled: str | None = None
-    deadline_seconds: int = Field(ge=1)
+    alarm_seconds: int = Field(default=60, ge=1)
+    """When the process ends by itself if it is not done."""
 
 
 class Look(Message):
@@ -39,7 +40,7 @@ class Look(Message):
     """Of the file: what was read and counted of it is kept under this name."""
     rows: int
     position: int = Field(ge=0)
-    deadline_seconds: int = Field(ge=1)
+    alarm_seconds: int = Field(default=60, ge=1)
 
 
 class Ready(Message):

@@ -71,8 +71,8 @@ def token_spans(
     if not tokenizer.is_fast:
         return None
     whole = [0, len(rendered.text)]
-    at_answers = sorted({*whole, *(place for answer in rendered.answers for place in answer)})
-    for cuts in (whole, at_answers):
+    apart = sorted({*whole, *(place for span in (*rendered.answers, *rendered.others) for place in span)})
+    for cuts in (whole, apart):
         ids, places = _tokenize_pieces(tokenizer, rendered.text, cuts)
         if ids[: len(input_ids)] == list(input_ids):
             return _joined(places[: len(input_ids)], len(rendered.text), is_whole=len(ids) == len(input_ids))

@@ -10,11 +10,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from celery_workers.agents.preprocessing import PreprocessingConfig
 from celery_workers.contract.tokens import Part, RowTokens, Seen, Share, State
 from datasets_app.api.serializers import VersionQuerySerializer
 from datasets_app.api.views import find_version
 from datasets_app.models import DatasetVersion
-from datasets_app.tokens import DEFAULT_MODEL, OVER_LONG, TEMPLATES, TokenOptions, look_at_row
+from datasets_app.tokens import DEFAULT_MODEL, OVER_LONG, ROLES, TEMPLATES, look_at_row, read_options
 
 
 class TokensQuerySerializer(VersionQuerySerializer):
@@ -27,8 +28,20 @@ class TokensQuerySerializer(VersionQuerySerializer):
         max_length=300, default=DEFAULT_MODEL, help_text="Base model: bundled:, local:, model: or an id of the Hub."
     )
     template = serializers.ChoiceField(TEMPLATES, default="model", help_text="Text around question and answer.")
+    custom_template = serializers.CharField(
+        max_length=20_000, required=False, trim_whitespace=False, help_text="Jinja text of the template custom."
+    )
+    train_on_roles = serializers.ListField(
+        child=serializers.ChoiceField(ROLES),
+        required=False,
+        help_text="Whose messages are trained; the assistant's, if left out.",
+    )
     system_prompt = serializers.CharField(
-        max_length=20_000, default="", allow_blank=True, help_text="System message for rows that have none of their own."
+        max_length=20_000,
+        default="",
+        allow_blank=True,
+        trim_whitespace=False,
+        help_text="System message for rows that have none of their own.",
     )
     clean = serializers.BooleanField(default=True, help_text="Repair and trim texts first, as preprocessing does.")
     max_length_tokens = serializers.IntegerField(
@@ -97,13 +110,19 @@ class TokensView(APIView):
         asked = query.validated_data
         version = find_version(request, id, asked.pop("version", None))
         row = asked.pop("row")
-        options = TokenOptions(**asked)
-        seen = look_at_row(user=request.user, version=version, row=row, options=options)
-        return Response(_answer(version, row, options, seen))
+        config = read_options(**asked)
+        seen = look_at_row(user=request.user, version=version, row=row, config=config)
+        return Response(_answer(version, row, config, seen))
 
 
-def _answer(version: DatasetVersion, row: int, options: TokenOptions, seen: Seen) -> dict[str, object]:
-    place = {"version": version.number, "row": row, "rows": version.rows, "model": options.model, "template": options.template}
+def _answer(version: DatasetVersion, row: int, config: PreprocessingConfig, seen: Seen) -> dict[str, object]:
+    place = {
+        "version": version.number,
+        "row": row,
+        "rows": version.rows,
+        "model": config.base_model,
+        "template": config.template,
+    }
     found: RowTokens = seen.row
     about = {"format": seen.format, "max_length_tokens": seen.max_length_tokens}
     return {**place, **about, **found.model_dump(), "share": _share(seen.share)}

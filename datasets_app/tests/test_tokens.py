@@ -118,6 +118,22 @@ def test_what_does_not_fit_is_refused_in_the_common_shape(api_client, local_mode
     assert message in body["detail"] + body["errors"][0]["message"]
 
 
+def test_options_of_preprocessing_have_their_say(api_client, local_model) -> None:
+    dataset = upload(api_client, [{"messages": TURNS}])
+    template = (
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+
+    body = ask(
+        api_client, dataset, local_model, template="custom", custom_template=template, train_on_roles=["user", "assistant"]
+    ).json()
+
+    assert "".join(token["text"] for token in body["tokens"]) == "user: two lattes<|im_end|>assistant: 2 x é<|im_end|>"
+    trained = "".join(token["text"] for token in body["tokens"] if token["trained"])
+    assert trained == "two lattes<|im_end|>2 x é<|im_end|>"
+
+
 def test_a_stranger_sees_nothing(api_client, other_user, local_model) -> None:
     from datasets_app.tests.factories import DatasetVersionFactory
 
@@ -129,7 +145,7 @@ def test_a_stranger_sees_nothing(api_client, other_user, local_model) -> None:
 
 def test_an_idle_process_is_ended(tmp_path) -> None:
     child = TokenChild(idle_seconds=0.2)
-    load = Load(folder=str(tmp_path), deadline_seconds=10)
+    load = Load(folder=str(tmp_path))
     child.look(load=load, look=_look(tmp_path))
     pid = child.pid
     assert pid is not None
@@ -167,5 +183,5 @@ def test_a_process_that_takes_too_long_is_killed_and_the_next_works(api_client, 
 def _look(folder) -> Look:
     return Look(
         folder=str(folder), config={}, path=str(folder / "rows"), file_name="rows", file_format="jsonl", sha256="0", rows=1,
-        position=0, deadline_seconds=5,
+        position=0,
     )  # fmt: skip
