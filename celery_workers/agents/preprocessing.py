@@ -8,9 +8,9 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from celery_workers.contract import (
     Agent,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from celery_workers.data.example_making import ExampleMaker
     from celery_workers.data.examples_file import ExamplesTable
     from celery_workers.data.row_formats import Shape
-    from celery_workers.data.selection import Selection
+    from celery_workers.data.selection import Selection, SelectionRules
     from celery_workers.data.tokenization import Encoder
 
 _DEFAULT_MAX_LENGTH_TOKENS = 2048
@@ -39,12 +39,35 @@ TRAINED_FORMATS = ("chat", "alpaca", "prompt_completion", "text")
 """Row formats that become examples; those for preference training cannot yet."""
 
 
+def _near_dedup(value: object) -> object:
+    """Take true and false for drop and off, as ``dedup`` does."""
+    return {True: "drop", False: "off"}[value] if isinstance(value, bool) else value
+
+
 class PreprocessingConfig(AgentConfig):
     """How rows become examples."""
 
     base_model: BaseModelRef = Field(description="The model that will be trained; its tokenizer and chat template are used.")
     clean: bool = Field(True, description="Repair encoding damage, compose Unicode, remove control characters, trim.")
+    strip_html: bool = Field(False, description="Replace HTML by the text that a browser would show.")
+    collapse_white_space: bool = Field(False, description="Make one space of several, and at most one blank line of several.")
+    mask_personal_data: list[Literal["email", "phone", "card", "iban", "key"]] = Field(
+        default_factory=list, max_length=5, description="Kinds of personal data and secrets to replace by a placeholder."
+    )
+    languages: list[str] = Field(
+        default_factory=list, max_length=100,
+        description="Languages to keep, as ISO 639-1 codes such as en; empty keeps all. Rows too short to tell stay.",
+    )  # fmt: skip
     dedup: bool = Field(True, description="Drop rows whose content repeats an earlier row exactly.")
+    near_dedup: Annotated[Literal["off", "group", "drop"], BeforeValidator(_near_dedup)] = Field(
+        "off", description="Near duplicates: drop all but the first, or group them on one side of the split."
+    )
+    near_dedup_threshold: float = Field(
+        0.8,
+        ge=0.5,
+        le=1,
+        description="Similarity from which rows are near duplicates: the share of 8-byte runs in both, 0.5 to 1.",
+    )
     template: Literal[
         "model", "alpaca", "chatml", "gemma", "llama2", "llama3", "mistral", "phi", "qwen", "zephyr", "custom"
     ] = Field(
@@ -63,6 +86,9 @@ class PreprocessingConfig(AgentConfig):
     split_column: str | None = Field(
         None, max_length=200, description="Column that says train or eval for each row; takes the place of eval_fraction."
     )
+    group_column: str | None = Field(
+        None, max_length=200, description="Column whose rows of equal value stand on one side of the split."
+    )
     max_length_tokens: int | None = Field(
         None, ge=8, le=1_048_576, description="Most tokens of an example; empty is the model's context, at most 2048."
     )
@@ -73,12 +99,19 @@ class PreprocessingConfig(AgentConfig):
     )
     seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the split.")
 
+    @model_validator(mode="after")
+    def _check_split(self) -> Self:
+        if self.split_column and self.group_column:
+            raise ValueError("group_column must be empty where split_column names the sides")
+        return self
+
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessingInputs:
-    """Rows, best after validation."""
+    """Rows, best after validation, and sets of which no row may be trained on."""
 
     dataset: Dataset
+    evaluation_sets: list[Dataset] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +144,7 @@ class PreprocessingAgent(Agent[PreprocessingConfig, PreprocessingInputs, Preproc
         folder = ctx.reference(config.base_model)
         tokenizer = load_tokenizer(folder)
         encoder, maker = set_up(config, shape, tokenizer, folder)
-        selection = _select(ctx, config, shape, inputs.dataset.path)
+        selection = _select(ctx, config, shape, inputs)
         train, held_out = _tokenize(ctx, shape, selection, maker)
         metadata = _metadata(config, shape, folder, encoder, maker)
         preparation = Preparation(
@@ -158,21 +191,24 @@ def set_up(
     return encoder, maker
 
 
-def _select(ctx: AgentContext, config: PreprocessingConfig, shape: Shape, folder: Path) -> Selection:
+def _select(ctx: AgentContext, config: PreprocessingConfig, shape: Shape, inputs: PreprocessingInputs) -> Selection:
     """Write the rows that go on to ``selected`` below the workdir; the first half of the progress."""
     from celery_workers.data.dataset_folder import DatasetReader, DatasetWriter
-    from celery_workers.data.selection import Selection, SelectionRules
+    from celery_workers.data.near_dedup import NearDuplicateFinder
+    from celery_workers.data.selection import Selection, read_evaluation_rows
 
-    reader = DatasetReader(folder, shape)
-    if config.split_column and config.split_column not in reader.extras:
-        known = ", ".join(reader.extras[:20]) or "none"
-        message = f"split_column must be a column beyond the row format ({known}), got {config.split_column!r}"
-        raise UserInputError(message, code="missing_column", field="split_column")
-    rules = SelectionRules(
-        is_cleaning=config.clean, is_deduplicating=config.dedup, eval_fraction=config.eval_fraction, seed=config.seed,
-        split_column=config.split_column,
-    )  # fmt: skip
-    selection = Selection(shape, rules)
+    reader = DatasetReader(inputs.dataset.path, shape)
+    for name in ("split_column", "group_column"):
+        column = getattr(config, name)
+        if column and column not in reader.extras:
+            known = ", ".join(reader.extras[:20]) or "none"
+            message = f"{name} must be a column beyond the row format ({known}), got {column!r}"
+            raise UserInputError(message, code="missing_column", field=name)
+    finder, evaluation_rows = None, []
+    if config.near_dedup != "off" or inputs.evaluation_sets:
+        finder = NearDuplicateFinder(ctx.workdir / "compared", threshold=config.near_dedup_threshold)
+        evaluation_rows = read_evaluation_rows(inputs.evaluation_sets or [], finder, after_each=ctx.check_canceled)
+    selection = Selection(shape, _rules(config), finder=finder, evaluation_rows=evaluation_rows)
     with DatasetWriter(ctx.workdir / "selected", shape) as writer:
         for batch in reader.batches():
             ctx.check_canceled()
@@ -180,7 +216,20 @@ def _select(ctx: AgentContext, config: PreprocessingConfig, shape: Shape, folder
             ctx.progress(0.5 * selection.counts.rows / reader.rows)
     if not writer.rows:
         raise UserInputError("no row is left after cleaning", code="no_rows")
+    selection.settle(after_each=ctx.check_canceled)
     return selection
+
+
+def _rules(config: PreprocessingConfig) -> SelectionRules:
+    from celery_workers.data.personal_data import PersonalData
+    from celery_workers.data.selection import SelectionRules
+
+    return SelectionRules(
+        is_cleaning=config.clean, is_deduplicating=config.dedup, eval_fraction=config.eval_fraction, seed=config.seed,
+        split_column=config.split_column, group_column=config.group_column, is_stripping_html=config.strip_html,
+        is_collapsing_white_space=config.collapse_white_space, masked=tuple(map(PersonalData, config.mask_personal_data)),
+        languages=tuple(config.languages), near_duplicates=config.near_dedup,
+    )  # fmt: skip
 
 
 def _tokenize(
@@ -191,16 +240,16 @@ def _tokenize(
     from celery_workers.data.examples_file import ExamplesWriter, open_examples
 
     reader = DatasetReader(ctx.workdir / "selected", shape)
-    held_out_keys = selection.held_out_keys()
-    keys = iter(selection.keys)
+    all_sides = iter(selection.sides())
     done = 0
     with ExamplesWriter(ctx.workdir / "examples") as train, ExamplesWriter(ctx.workdir / "eval_examples") as held_out:
         for batch in reader.batches():
             for start in range(0, len(batch), _BLOCK_ROWS):
                 ctx.check_canceled()
                 rows = batch[start : start + _BLOCK_ROWS]
-                sides = [next(keys) in held_out_keys for _ in rows]
-                maker.make(rows, sides, train=train, held_out=held_out)
+                sides = list(zip(rows, all_sides, strict=False))
+                going_on = [(row, side) for row, side in sides if side is not None]
+                maker.make([row for row, _ in going_on], [side for _, side in going_on], train=train, held_out=held_out)
                 done += len(rows)
                 ctx.progress(0.5 + 0.5 * done / reader.rows)
     maker.check_lengths()

@@ -90,11 +90,9 @@ class Cleaner:
     def __init__(self, steps: Mapping[str, Step] = STEPS, *, masked: Collection[PersonalData] = ()) -> None:
         """Take ``steps``, then mask the kinds of personal data in ``masked``."""
         self._steps = dict(steps)
-        self._masking: dict[str, Step] = {}
-        if masked:
-            self._kinds = tuple(masked)
-            self._masking = {MASKING: self._mask}
-            self._steps |= self._masking
+        self._kinds = tuple(masked)
+        self._masking: dict[str, Step] = {MASKING: self._mask} if masked else {}
+        self._steps |= self._masking
         self.rows_changed: Counter[str] = Counter()
         self.masked: Counter[str] = Counter()
         """Findings masked, by their kind."""
@@ -140,9 +138,11 @@ class Cleaner:
         for name, (before, after) in changed.items():
             samples = self.samples.setdefault(name, [])
             if len(samples) < _SAMPLES:
-                start = _first_difference(before, after)
-                shown = "" if name == MASKING else _excerpt(before, start)  # a report must not repeat what was masked
-                samples.append({"row_number": row_number, "before": shown, "after": _excerpt(after, start)})
+                # A report must not repeat what is masked.
+                shown = [mask_personal_data(text, self._kinds)[0] if self._kinds else text for text in (before, after)]
+                start = _first_difference(*shown)
+                old, new = (_excerpt(text, start) for text in shown)
+                samples.append({"row_number": row_number, "before": "" if name == MASKING else old, "after": new})
 
 
 def clean_text(text: str) -> str:
@@ -161,7 +161,8 @@ def _apply(steps: Mapping[str, Step], text: str, changed: dict[str, tuple[str, s
 
 def _first_difference(before: str, after: str) -> int:
     pairs = enumerate(zip(before, after, strict=False))
-    return next((index for index, (old, new) in pairs if old != new), min(len(before), len(after)))
+    first = next((index for index, (old, new) in pairs if old != new), min(len(before), len(after)))
+    return 0 if before == after else first
 
 
 def _excerpt(text: str, start: int) -> str:

@@ -19,6 +19,21 @@ def content_key(values: Mapping[str, Value]) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
 
 
+def comparison_text(values: Mapping[str, Value]) -> str:
+    """Return what rows are compared by, beside their exact content: all their texts but system messages and tools.
+
+    Those are often long and the same in every row, and would make different rows look alike.
+    """
+    parts: list[str] = []
+    for column, value in values.items():
+        if isinstance(value, str) and column not in ("system", "tools"):
+            parts.append(value)
+        elif isinstance(value, list):
+            contents = (message.get("content") for message in value if message.get("role") != "system")
+            parts += [content for content in contents if isinstance(content, str)]
+    return "\n".join(parts)
+
+
 class DuplicateFinder:
     """Collect rows in 16 bytes each, and say at the end which repeat an earlier one.
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from celery_workers.contract.context import Figure, ReportDocument, Series, Table
+from celery_workers.data import selection_report
 from celery_workers.data.example_making import MakingCounts
 from celery_workers.data.examples_file import ExamplesTable
-from celery_workers.data.selection import SelectionCounts
+from celery_workers.data.selection_counts import SelectionCounts
 
 _BINS = 24
 
@@ -44,7 +45,13 @@ def describe(preparation: Preparation) -> ReportDocument:
             "longest_tokens": preparation.making.longest_tokens,
         },
         verdict=_verdict(preparation, dropped),
-        tables=[_steps(preparation), _cleaning(preparation.selection), _sides(preparation), _notes(preparation)],
+        tables=[
+            _steps(preparation),
+            _cleaning(preparation.selection),
+            _sides(preparation),
+            _notes(preparation),
+            *selection_report.tables(preparation.selection),
+        ],
         figures=[_lengths(preparation)],
         samples=preparation.samples,
         data={
@@ -53,6 +60,7 @@ def describe(preparation: Preparation) -> ReportDocument:
             "emptied_rows": preparation.selection.emptied,
             "too_long_rows": preparation.making.too_long,
             "rows_with_special_tokens": preparation.making.with_special_tokens,
+            **selection_report.evidence(preparation.selection),
         },
     )
 
@@ -61,10 +69,13 @@ def _verdict(preparation: Preparation, dropped: int) -> str:
     making, parts = preparation.making, []
     if dropped:
         selection = preparation.selection
-        parts.append(
-            f"{dropped} of {selection.rows} rows were left out: {selection.duplicate_rows} repeat another, "
-            f"{selection.emptied_rows} were empty after cleaning, {making.dropped_rows} were too long."
-        )
+        reasons = [
+            f"{selection.duplicate_rows} repeat another",
+            f"{selection.emptied_rows} were empty after cleaning",
+            f"{making.dropped_rows} were too long",
+            *selection_report.left_out(selection),
+        ]
+        parts.append(f"{dropped} of {selection.rows} rows were left out: {', '.join(reasons)}.")
     if making.truncated_rows:
         parts.append(
             f"{making.truncated_rows} rows were truncated; {making.cut_answer_rows} of them lost the end of an answer."
@@ -73,18 +84,25 @@ def _verdict(preparation: Preparation, dropped: int) -> str:
         parts.append(f"{making.chunked_rows} rows were cut into {making.chunks} examples.")
     if making.special_token_rows:
         parts.append(f"{making.special_token_rows} rows spell out special tokens, which the model reads as such.")
+    parts += selection_report.warnings(preparation.selection)
     return " ".join(parts) or "Every row became an example."
 
 
 def _steps(preparation: Preparation) -> Table:
     selection, making = preparation.selection, preparation.making
-    after_cleaning = selection.rows - selection.emptied_rows
-    steps = [
-        ("read", selection.rows, selection.rows),
-        ("cleaning", selection.rows, after_cleaning),
-        ("exact duplicates", after_cleaning, selection.kept_rows),
-        ("length in tokens", selection.kept_rows, selection.kept_rows - making.dropped_rows),
+    dropped = [
+        ("read", 0),
+        ("cleaning", selection.emptied_rows),
+        *([("language", selection.other_language_rows)] if selection.languages is not None else []),
+        ("exact duplicates", selection.duplicate_rows),
+        *([("near duplicates", selection.near_dropped_rows)] if selection.near_duplicates != "off" else []),
+        *([("evaluation sets", selection.contaminated_rows)] if selection.evaluation_rows else []),
+        ("length in tokens", making.dropped_rows),
     ]
+    steps, left = [], selection.rows
+    for name, count in dropped:
+        steps.append((name, left, left - count))
+        left -= count
     return Table(
         title="Rows, step by step",
         columns=["step", "before", "after", "dropped"],

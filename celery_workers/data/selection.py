@@ -1,21 +1,29 @@
-"""The first pass of preprocessing: clean rows, drop exact repetitions, decide which are held out; every row is counted."""
+"""The first pass of preprocessing: clean rows, drop what repeats, decide which are held out; every row is counted.
+
+Rows are taken in batches. What needs all of them (near duplicates, contamination, the split) is settled after the last.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from celery_workers.contract.errors import UserInputError
+from celery_workers.contract.ports import Dataset
 from celery_workers.data.canonical import CanonicalRow
 from celery_workers.data.checks import check_row, is_fit
-from celery_workers.data.cleaning import Cleaner
-from celery_workers.data.dedup import content_key
-from celery_workers.data.row_formats import Shape
+from celery_workers.data.cleaning import Cleaner, choose_steps
+from celery_workers.data.dataset_folder import DatasetReader
+from celery_workers.data.dedup import comparison_text, content_key
+from celery_workers.data.languages import LanguageFilter
+from celery_workers.data.near_dedup import NearDuplicateFinder, NearDuplicates, NearPair, NearResult
+from celery_workers.data.personal_data import PersonalData
+from celery_workers.data.row_formats import Shape, shape_of
 from celery_workers.data.rows import Severity
-from celery_workers.data.splits import choose_held_out, named_side
-
-_SAMPLE_ROWS = 20
+from celery_workers.data.selection_counts import SAMPLE_ROWS, EvaluationRow, SelectionCounts
+from celery_workers.data.splits import choose_held_out, group_keys, named_side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,49 +35,50 @@ class SelectionRules:
     eval_fraction: float
     seed: int
     split_column: str | None = None
-
-
-@dataclass(kw_only=True)
-class SelectionCounts:
-    """Rows in, rows dropped by reason with the first row numbers, rows kept."""
-
-    rows: int = 0
-    emptied: list[int] = field(default_factory=list)
-    duplicates: list[tuple[int, int]] = field(default_factory=list)
-    emptied_rows: int = 0
-    duplicate_rows: int = 0
-    cleaned_rows: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def kept_rows(self) -> int:
-        """Rows that go on."""
-        return self.rows - self.emptied_rows - self.duplicate_rows
-
-    def note_emptied(self, row_number: int) -> None:
-        """Count a row that cleaning left without a question or an answer."""
-        self.emptied_rows += 1
-        if len(self.emptied) < _SAMPLE_ROWS:
-            self.emptied.append(row_number)
-
-    def note_duplicate(self, row_number: int, first: int) -> None:
-        """Count a row that repeats the row ``first``."""
-        self.duplicate_rows += 1
-        if len(self.duplicates) < _SAMPLE_ROWS:
-            self.duplicates.append((row_number, first))
+    group_column: str | None = None
+    is_stripping_html: bool = False
+    is_collapsing_white_space: bool = False
+    masked: tuple[PersonalData, ...] = ()
+    languages: tuple[str, ...] = ()
+    near_duplicates: NearDuplicates = "off"
 
 
 class Selection:
-    """Take rows batch by batch; after the last, ``held_out_keys`` says which contents are held out."""
+    """Take rows batch by batch; after the last, ``settle``, and ``sides`` says where each goes.
 
-    def __init__(self, shape: Shape, rules: SelectionRules) -> None:
+    ``finder`` looks for near duplicates and holds nothing yet but the texts of ``evaluation_rows``, which no row may repeat.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        rules: SelectionRules,
+        *,
+        finder: NearDuplicateFinder | None = None,
+        evaluation_rows: Sequence[EvaluationRow] = (),
+    ) -> None:
         self._shape = shape
         self._rules = rules
-        self._cleaner = Cleaner()
+        self._finder = finder
+        self._evaluation_rows = evaluation_rows
+        steps = choose_steps(
+            repair=rules.is_cleaning, html=rules.is_stripping_html, white_space=rules.is_collapsing_white_space
+        )  # fmt: skip
+        self._cleaner = Cleaner(steps, masked=rules.masked)
+        self._language_filter = LanguageFilter(rules.languages) if rules.languages else None
         self._first_rows: dict[bytes, int] = {}
         self._named: set[bytes] = set()
-        self.counts = SelectionCounts(cleaned_rows=self._cleaner.rows_changed)
+        self._named_train: set[bytes] = set()
+        self._numbers = array("q")
+        self._groups: list[tuple[int, str]] = []
+        self._near = NearResult(repeats={}, groups={}, capped=0)
+        self.counts = SelectionCounts(
+            cleaned_rows=self._cleaner.rows_changed, cleaning_samples=self._cleaner.samples, masked=self._cleaner.masked,
+            languages=self._language_filter.rows if self._language_filter else None,
+            evaluation_rows=len(evaluation_rows), near_duplicates=rules.near_duplicates,
+        )  # fmt: skip
         self.keys: list[bytes] = []
-        """Content keys of the kept rows, in their order."""
+        """Content keys of the rows that ``take`` returned, in their order."""
 
     def take(self, rows: Iterable[CanonicalRow]) -> list[CanonicalRow]:
         """Return the rows that go on, cleaned.
@@ -80,34 +89,108 @@ class Selection:
         unfit: list[CanonicalRow] = []
         for row in rows:
             self.counts.rows += 1
-            cleaned = self._cleaner.clean(row) if self._rules.is_cleaning else row
+            cleaned = row if self._cleaner.is_idle else self._cleaner.clean(row)
             if not is_fit(check_row(cleaned, self._shape)):
                 if cleaned is row or not is_fit(check_row(row, self._shape)):
                     unfit.append(cleaned)
                 else:
                     self.counts.note_emptied(row.number)
-                continue
-            if self._is_new(cleaned):
+            elif self._is_wanted_language(cleaned) and self._is_new(cleaned):
                 kept.append(CanonicalRow(cleaned.number, cleaned.values))
         if unfit:
             raise _unfit(unfit, self._shape)
+        if self._finder is not None:
+            self._finder.add([comparison_text(row.values) for row in kept])
         return kept
 
-    def held_out_keys(self) -> set[bytes]:
-        """Return the content keys of the rows held out for evaluation."""
+    def settle(self, *, after_each: Callable[[], None]) -> None:
+        """Look for near duplicates and for rows of the evaluation sets among the rows taken; call after the last row.
+
+        ``after_each`` is called often, so that a cancel is seen.
+        """
+        if self._finder is None:
+            return
+        fixed = len(self._evaluation_rows)
+        first = [fixed + position for position, key in enumerate(self.keys) if key in self._named]
+        found = self._finder.find(is_fixed=lambda position: position < fixed, first=first, after_each=after_each)
+        is_dropping = self._rules.near_duplicates == "drop"
+        repeats = {
+            position - fixed: replace(pair, position=position - fixed, other=pair.other - fixed)
+            for position, pair in sorted(found.repeats.items())
+            if pair.other < fixed or is_dropping
+        }
+        groups = {} if self._rules.near_duplicates == "off" else found.groups
+        groups = {position - fixed: group for position, group in groups.items() if position >= fixed}
+        self._near = NearResult(repeats=repeats, groups=groups, capped=found.capped)
+        self._count_near(found)
+        self._finder.close()
+
+    def sides(self) -> list[bool | None]:
+        """Return for each row that ``take`` returned whether it is held out; None if it is left out after all."""
+        keys = self.keys
+        links = [*self._groups, *((position, str(group)) for position, group in self._near.groups.items())]
+        if links:
+            keys = group_keys(keys, links)
+        held_out = self._held_out(keys)
+        sides = [key in held_out if self._is_staying(position) else None for position, key in enumerate(keys)]
+        self.counts.leaked_contents = len(
+            {key for key, side in zip(self.keys, sides, strict=True) if side}
+            & {key for key, side in zip(self.keys, sides, strict=True) if side is False}
+        )
+        return sides
+
+    def _held_out(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Return the keys of the groups held out for evaluation."""
         if self._rules.split_column:
-            return self._named
-        return choose_held_out(self.keys, fraction=self._rules.eval_fraction, seed=self._rules.seed)
+            named = {group for group, key in zip(keys, self.keys, strict=True) if key in self._named}
+            staying = [pair for position, pair in enumerate(zip(keys, self.keys, strict=True)) if self._is_staying(position)]
+            self.counts.moved_rows = sum(group in named and key not in self._named for group, key in staying)
+            self.counts.moved_rows += len(self._named & self._named_train)
+            return named
+        candidates = [key for position, key in enumerate(keys) if self._is_staying(position)]
+        return choose_held_out(candidates, fraction=self._rules.eval_fraction, seed=self._rules.seed)
+
+    def _count_near(self, found: NearResult) -> None:
+        counts, fixed = self.counts, len(self._evaluation_rows)
+        counts.compared_rows, counts.capped_rows = len(self.keys), found.capped
+        counts.grouped_rows = len(self._near.groups)
+        for position, pair in sorted(found.repeats.items()):
+            row, is_contaminated = position - fixed, pair.other < fixed
+            if not is_contaminated and self._rules.near_duplicates == "off":
+                continue
+            same_as = self._evaluation_rows[pair.other] if is_contaminated else self._numbers[pair.other - fixed]
+            is_leak = not is_contaminated and self._is_leak(row, pair.other - fixed)
+            texts = partial(self._beginnings, pair)
+            counts.note_pair(self._numbers[row], same_as, similarity=pair.similarity, is_leak=is_leak, texts=texts)
+
+    def _beginnings(self, pair: NearPair) -> tuple[str, str]:
+        assert self._finder is not None  # noqa: S101 - there are pairs, so there is a finder
+        return self._finder.beginning(pair.position), self._finder.beginning(pair.other)
+
+    def _is_staying(self, position: int) -> bool:
+        return position not in self._near.repeats
+
+    def _is_leak(self, position: int, other: int) -> bool:
+        return self.keys[other] in self._named and self.keys[position] not in self._named
+
+    def _is_wanted_language(self, row: CanonicalRow) -> bool:
+        if self._language_filter is None or self._language_filter.keeps(comparison_text(row.values)):
+            return True
+        self.counts.note_other_language(row.number)
+        return False
 
     def _is_new(self, row: CanonicalRow) -> bool:
         key = content_key(row.values)
-        if self._rules.split_column and self._names_held_out(row, self._rules.split_column):
-            self._named.add(key)
+        if self._rules.split_column:
+            (self._named if self._names_held_out(row, self._rules.split_column) else self._named_train).add(key)
         first = self._first_rows.setdefault(key, row.number)
         if first != row.number and self._rules.is_deduplicating:
             self.counts.note_duplicate(row.number, first)
             return False
+        if self._rules.group_column and (group := row.extras.get(self._rules.group_column)):
+            self._groups.append((len(self.keys), f"column {group}"))
         self.keys.append(key)
+        self._numbers.append(row.number)
         return True
 
     def _names_held_out(self, row: CanonicalRow, column: str) -> bool:
@@ -118,14 +201,28 @@ class Selection:
         return side
 
 
+def read_evaluation_rows(
+    evaluation_sets: Sequence[Dataset], finder: NearDuplicateFinder, *, after_each: Callable[[], None]
+) -> list[EvaluationRow]:
+    """Give ``finder`` the texts of ``evaluation_sets``, which may be of any row format, and return their rows in its order."""
+    found: list[EvaluationRow] = []
+    for number, evaluation_set in enumerate(evaluation_sets, start=1):
+        shape = shape_of(str(evaluation_set.metadata.get("format")))
+        for batch in DatasetReader(evaluation_set.path, shape).batches():
+            after_each()
+            finder.add([comparison_text(row.values) for row in batch])
+            found += [EvaluationRow(number, row.number) for row in batch]
+    return found
+
+
 def _unfit(rows: Sequence[CanonicalRow], shape: Shape) -> UserInputError:
     problems = [
-        problem for row in rows[:_SAMPLE_ROWS] for problem in check_row(row, shape) if problem.severity is Severity.ERROR
+        problem for row in rows[:SAMPLE_ROWS] for problem in check_row(row, shape) if problem.severity is Severity.ERROR
     ]
     first = problems[0]
     return UserInputError(
         f"row {first.row_number}: {first.message}; {len(rows)} rows up to here cannot be trained on. {first.suggestion} "
         "A validation node before this one can drop such rows.",
         code="unfit_rows",
-        evidence={"rows": [row.number for row in rows[:_SAMPLE_ROWS]], "problems": [item.as_json() for item in problems]},
+        evidence={"rows": [row.number for row in rows[:SAMPLE_ROWS]], "problems": [item.as_json() for item in problems]},
     )

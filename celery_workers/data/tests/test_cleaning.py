@@ -56,7 +56,8 @@ def test_rows_are_counted_by_what_changed_in_them() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("<p>Hello <b>big</b> world</p><script>x=1</script><ul><li>one<li>two</ul>a<br>b &amp; c", "Hello big world\none\ntwo\n\na\nb & c"),
+        ("<p>Hello <b>big</b> world</p><script>x=1</script>a<br>b &amp; c", "Hello big world\na\nb & c"),
+        ("<ul><li>one<li>two</ul>", "one\ntwo\n\n"),
         ("if a < b and c > d: return vector<int>()", "if a < b and c > d: return vector<int>()"),
         ("AT&amp;T", "AT&amp;T"),
     ],

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_workers.data.dedup import DuplicateFinder, content_key
+from celery_workers.data.dedup import DuplicateFinder, comparison_text, content_key
 
 CONTENTS = st.lists(st.fixed_dictionaries({"prompt": st.sampled_from("abc"), "completion": st.sampled_from("xy")}))
 
@@ -35,3 +35,14 @@ def test_fields_do_not_run_into_each_other() -> None:
 
 def test_an_absent_field_equals_an_empty_one() -> None:
     assert content_key({"instruction": "a", "output": "b", "input": ""}) == content_key({"output": "b", "instruction": "a"})
+
+
+def test_rows_are_compared_without_what_all_of_them_share() -> None:
+    messages = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+    ]
+
+    assert comparison_text({"messages": messages, "tools": "[]"}) == "a\nb"
+    assert comparison_text({"instruction": "a", "output": "b", "input": None, "system": "Be kind."}) == "a\nb"

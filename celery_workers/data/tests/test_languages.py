@@ -32,5 +32,5 @@ def test_other_languages_go_and_unclear_texts_stay() -> None:
 
 
 def test_an_unknown_code_is_refused() -> None:
-    with pytest.raises(UserInputError, match="languages must be among .*, got english"):
+    with pytest.raises(UserInputError, match=r"languages must be among .*, got english"):
         LanguageFilter(["english"])

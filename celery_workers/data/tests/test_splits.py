@@ -3,11 +3,11 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery_workers.data.dedup import content_key
-from celery_workers.data.splits import choose_held_out, named_side
+from celery_workers.data.splits import choose_held_out, group_keys, named_side
 
 KEYS = st.lists(st.integers(0, 200).map(lambda number: content_key({"text": str(number)})), min_size=2, max_size=80)
 FRACTIONS = st.floats(0.01, 0.99)
@@ -59,3 +59,26 @@ def test_nothing_is_held_out_without_a_fraction() -> None:
 )
 def test_split_names_are_understood(value: str | None, expected: bool | None) -> None:
     assert named_side(value) is expected
+
+
+LINKS = st.lists(st.tuples(st.integers(0, 29), st.sampled_from("abcdef")), max_size=20)
+
+
+@given(numbers=st.lists(st.integers(0, 40), min_size=30, max_size=30), links=LINKS, shuffle=st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_groups_are_joined_from_row_to_row_in_any_order(
+    numbers: list[int], links: list[tuple[int, str]], shuffle: random.Random
+) -> None:
+    keys = [content_key({"text": str(number)}) for number in numbers]
+    order = list(range(30))
+    shuffle.shuffle(order)
+
+    straight = group_keys(keys, links)
+    reordered = group_keys([keys[index] for index in order], [(order.index(position), name) for position, name in links])
+
+    assert [straight[index] for index in order] == reordered
+    for position, name in links:
+        assert straight[position] == straight[next(other for other, same in links if same == name)]
+    assert all(group <= key for group, key in zip(straight, keys, strict=True))
+    if not links:
+        assert straight == keys
