@@ -157,16 +157,15 @@ RUNNERS: dict[str, Callable[[Path, Sequence[list[Message]], list[float]], Prepar
 }
 
 
-def run_one(name: str, model_folder: Path, count: int, most_turns: int, repeats: int) -> dict[str, object]:
+def run_one(name: str, model_folder: Path, rows: Sequence[list[Message]], repeats: int) -> dict[str, object]:
     """Run one contestant in this process; the digest is that of all tokens and labels."""
-    rows = conversations(count, most_turns=most_turns)
     seconds: list[Seconds] = []
     for _ in range(repeats):
         prepared = RUNNERS[name](model_folder, rows, seconds)
     processor, wall = (statistics.median(column) for column in zip(*seconds, strict=True))
     return {
-        "rows_per_second": count / processor,
-        "wall_rows_per_second": count / wall,
+        "rows_per_second": len(rows) / processor,
+        "wall_rows_per_second": len(rows) / wall,
         "tokens_per_second": sum(len(ids) for ids, _ in prepared) / processor,
         "digest": hashlib.sha256(json.dumps(prepared).encode()).hexdigest()[:12],
     }
@@ -178,19 +177,29 @@ def compare(names: Sequence[str], arguments: argparse.Namespace, *, most_turns: 
     print(f"\n{arguments.rows} rows of {turns}, median of {arguments.repeats}")
     print(f"{'':16} {'rows/s':>8} {'(wall)':>8} {'tokens/s':>10} {'ours is':>8}  tokens and labels")
     first: float | None = None
-    for name in names:
-        command = [sys.executable, "-m", "bench.prepare_speed", "--one", name, "--turns", str(most_turns)]
-        command += ["--model", str(arguments.model), "--rows", str(arguments.rows), "--repeats", str(arguments.repeats)]
-        environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        if done.returncode:
-            print(f"{name:16} failed: {done.stderr.strip().splitlines()[-1]}")
-            continue
-        made = json.loads(done.stdout.strip().splitlines()[-1])
-        speed = made["rows_per_second"]
-        first = first or speed
-        shown = f"{speed:8.0f} {made['wall_rows_per_second']:8.0f} {made['tokens_per_second']:10.0f}"
-        print(f"{name:16} {shown} {first / speed:7.1f}x  {made['digest']}")
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:  # one file, for the same rows in every process
+        json.dump(conversations(arguments.rows, most_turns=most_turns), file)
+        file.flush()
+        for name in names:
+            made = _run_apart(name, Path(file.name), arguments)
+            if made is None:
+                continue
+            speed = float(str(made["rows_per_second"]))
+            first = first or speed
+            shown = f"{speed:8.0f} {made['wall_rows_per_second']:8.0f} {made['tokens_per_second']:10.0f}"
+            print(f"{name:16} {shown} {first / speed:7.1f}x  {made['digest']}", flush=True)
+
+
+def _run_apart(name: str, rows: Path, arguments: argparse.Namespace) -> dict[str, object] | None:
+    """Return what a contestant measured in a fresh process; prints why where it failed."""
+    command = [sys.executable, "-m", "bench.prepare_speed", "--one", name, "--from", str(rows)]
+    command += ["--model", str(arguments.model), "--repeats", str(arguments.repeats)]
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        print(f"{name:16} failed: {done.stderr.strip().splitlines()[-1]}")
+        return None
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def main() -> None:
@@ -200,10 +209,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=4000, help="rows to prepare (default 4000)")
     parser.add_argument("--repeats", type=int, default=3, help="how often each prepares them (default 3)")
     parser.add_argument("--one", choices=CONTESTANTS, help=argparse.SUPPRESS)
-    parser.add_argument("--turns", type=int, default=3, help=argparse.SUPPRESS)
+    parser.add_argument("--from", dest="file", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(run_one(arguments.one, arguments.model, arguments.rows, arguments.turns, arguments.repeats)))
+        rows = json.loads(arguments.file.read_text(encoding="utf-8"))
+        print(json.dumps(run_one(arguments.one, arguments.model, rows, arguments.repeats)))
         return
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     print(f"{platform.machine()}, {os.cpu_count()} cores, {platform.platform()}; load before {load:.1f}")
