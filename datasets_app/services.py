@@ -15,6 +15,7 @@ from django.core.files.uploadedfile import TemporaryUploadedFile, UploadedFile
 from django.db import transaction
 
 from celery_workers.contract.errors import UserInputError
+from celery_workers.data.column_mapping import write_mapped
 from celery_workers.data.formats import FileFormat
 from celery_workers.data.importing import OpenedRows, open_rows
 from celery_workers.data.report_building import ReportBuilder
@@ -32,10 +33,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NAME_ENDINGS = {
-    FileFormat.CSV: (".csv", ".tsv"),
-    FileFormat.JSON: (".json",),
-    FileFormat.JSONL: (".jsonl", ".ndjson", ".json"),
-    FileFormat.PARQUET: (".parquet",),
+    FileFormat.CSV: ("csv", "tsv", "tab"),
+    FileFormat.TSV: ("tsv", "tab"),
+    FileFormat.JSON: ("json",),
+    FileFormat.JSONL: ("jsonl", "ndjson", "json"),
+    FileFormat.PARQUET: ("parquet",),
+    FileFormat.TEXT: ("txt", "text"),
+    FileFormat.MARKDOWN: ("md", "markdown"),
 }
 
 
@@ -60,8 +64,18 @@ class Examination:
     statistics: dict[str, object]
 
 
-def import_upload(*, user: User, upload: UploadedFile, name: str, file_format: FileFormat | None = None) -> ImportedVersion:
+def import_upload(
+    *,
+    user: User,
+    upload: UploadedFile,
+    name: str,
+    file_format: FileFormat | None = None,
+    mapping: Mapping[str, str] | None = None,
+) -> ImportedVersion:
     """Check an uploaded file and keep it as the next version of the user's dataset ``name``.
+
+    With a ``mapping`` (``{"prompt": "frage"}``) the version holds the rows under the mapped names, as JSON Lines, so that
+    runs, fixes and views need no mapping of their own.
 
     The same content under the same name is the version that exists already. After an error there is neither a row nor a
     stored file.
@@ -72,13 +86,13 @@ def import_upload(*, user: User, upload: UploadedFile, name: str, file_format: F
     limit = settings.ENV.max_upload_bytes
     if upload.size is None or upload.size > limit:
         raise TooLarge(f"a dataset may have at most {limit} bytes, got {upload.size}")
-    with _local_file(upload) as path:
-        sha256, size_bytes = store.digest_file(path)
+    with _local_file(upload) as path, _mapped(path, _readable(upload.name), file_format, mapping or {}) as mapped:
+        source = mapped.source
+        sha256, size_bytes = store.digest_file(source.path)
         if existing := _find_version(user, name, sha256):
             return ImportedVersion(version=existing, created=False)
-        source = SourceFile(path=path, name=_readable(upload.name))
-        found = examine(source, file_format)
-        stored = store.store_path(path)
+        found = examine(source, mapped.file_format, note=mapped.note)
+        stored = store.store_path(source.path)
         try:
             imported = _keep(user, name, source, found, stored)
         except BaseException:
@@ -88,8 +102,41 @@ def import_upload(*, user: User, upload: UploadedFile, name: str, file_format: F
     return imported
 
 
-def examine(source: SourceFile, file_format: FileFormat | None = None) -> Examination:
-    """Read a file from end to end and check every row.
+@dataclass(frozen=True, kw_only=True)
+class _Mapped:
+    """The file to keep; ``note`` says how its columns were mapped, if they were."""
+
+    source: SourceFile
+    file_format: FileFormat | None
+    note: str = ""
+
+
+@contextmanager
+def _mapped(path: Path, name: str, file_format: FileFormat | None, mapping: Mapping[str, str]) -> Iterator[_Mapped]:
+    """Give the file with the mapped columns; the file itself where there is no mapping."""
+    source = SourceFile(path=path, name=name)
+    if not mapping:
+        yield _Mapped(source=source, file_format=file_format)
+        return
+    with tempfile.NamedTemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR, suffix=".mapped") as copy:
+        target = Path(copy.name)
+        try:
+            write_mapped(source, target, mapping=mapping, file_format=file_format)
+        except UserInputError as error:
+            raise _invalid_file(error) from error
+        pairs = ", ".join(f"{part} from {column!r}" for part, column in mapping.items())
+        note = f"Mapped at upload: {pairs}. "
+        mapped = SourceFile(path=target, name=f"{name.partition('.')[0] or name}.jsonl")
+        yield _Mapped(source=mapped, file_format=FileFormat.JSONL, note=note)
+
+
+def _invalid_file(error: UserInputError) -> InvalidFile:
+    problem = Problem(message=error.message, code=error.code, field="columns" if error.field == "columns" else "file")
+    return InvalidFile(error.message, errors=[problem], code=error.code)
+
+
+def examine(source: SourceFile, file_format: FileFormat | None = None, *, note: str = "") -> Examination:
+    """Read a file from end to end and check every row; ``note`` goes before the reason for its row format.
 
     Raises: InvalidFile: it cannot be read, fits no row format, or no row is fit to train on.
     """
@@ -97,14 +144,13 @@ def examine(source: SourceFile, file_format: FileFormat | None = None) -> Examin
         opened = open_rows(source, file_format=file_format)
         report = _check(opened)
     except UserInputError as error:
-        problem = Problem(message=error.message, code=error.code, field="file")
-        raise InvalidFile(error.message, errors=[problem], code=error.code) from error
+        raise _invalid_file(error) from error
     if not report.fit_rows:
         raise _nothing_fit(source, report)
     return Examination(
         file_format=opened.file_format,
         row_format=opened.detected.format.value,
-        reason=opened.detected.reason,
+        reason=note + opened.detected.reason,
         rows=report.rows,
         columns=opened.columns.as_json(),
         report=report.as_document().model_dump(mode="json"),
@@ -202,4 +248,4 @@ def _readable(name: str | None) -> str:
 def _file_name(source: SourceFile, file_format: FileFormat) -> str:
     """Return a name whose ending says what the file is: runs read the file by it."""
     endings = _NAME_ENDINGS[file_format]
-    return source.name if source.name.lower().endswith(endings) else f"{source.name}{endings[0]}"
+    return source.name if source.extension in endings else f"{source.name}.{endings[0]}"

@@ -1,5 +1,6 @@
-"""Read a CSV, JSON, JSON Lines or Parquet file, find out what its rows are, and bring them to common columns.
+"""Read a file, find out what its rows are, and bring them to common columns.
 
+CSV, TSV, JSON, JSON Lines, Parquet, text and Markdown are read, each also compressed with gzip or zstd.
 Every row of the file goes on, those that cannot be read or have values of the wrong type with the reason beside them,
 so that validation can name them. Columns beyond the row format are kept, as text.
 """
@@ -23,8 +24,8 @@ class DatasetConfig(AgentConfig):
     """Which file, and what is in it."""
 
     file_path: DataRef = Field(description="The data: dataset:<id>[@version], s3://bucket/key or example:<name>.")
-    format: Literal["auto", "csv", "json", "jsonl", "parquet"] = Field(
-        "auto", description="Format of the file; auto goes by its content. CSV may use comma, tab or semicolon."
+    format: Literal["auto", "csv", "tsv", "json", "jsonl", "parquet", "text", "markdown"] = Field(
+        "auto", description="Format of the file; auto goes by its content and name. gzip and zstd are unpacked."
     )
     row_format: Literal["auto", "chat", "alpaca", "prompt_completion", "preference", "kto", "text"] = Field(
         "auto", description="What a row is; auto goes by the names of the columns and by the first rows."

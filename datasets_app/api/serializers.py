@@ -5,6 +5,7 @@ from __future__ import annotations
 from rest_framework import serializers
 
 from celery_workers.data.formats import FileFormat
+from celery_workers.data.spellings import PARTS
 from datasets_app.models import Dataset, DatasetVersion
 
 FILE_FORMATS = ["auto", *FileFormat]
@@ -16,6 +17,19 @@ class UploadSerializer(serializers.Serializer):
     file = serializers.FileField(allow_empty_file=True, max_length=255)
     name = serializers.CharField(max_length=200, required=False, help_text="Name of the dataset; the file's, if left out.")
     format = serializers.ChoiceField(FILE_FORMATS, default="auto", help_text="Format of the file; auto goes by its content.")
+    columns = serializers.JSONField(
+        required=False,
+        help_text='Column of the file for each part of a row, as JSON, where no row format fits the names: {"prompt": "frage", '
+        '"completion": "antwort"}. Parts: ' + ", ".join(sorted(PARTS)) + ".",
+    )
+
+    def validate_columns(self, columns: object) -> dict[str, str]:
+        """Take names to names only."""
+        if not isinstance(columns, dict) or len(columns) > len(PARTS):
+            raise serializers.ValidationError(f"must be an object with at most {len(PARTS)} names of columns")
+        if not all(isinstance(column, str) for column in columns.values()):
+            raise serializers.ValidationError("must map each part of a row to the name of a column")
+        return columns
 
 
 class VersionSerializer(serializers.ModelSerializer):

@@ -47,7 +47,8 @@ class UploadView(APIView):
         responses={201: UploadedSerializer, 200: UploadedSerializer},
     )
     def post(self, request: Request) -> Response:
-        """Upload a CSV, JSON, JSON Lines or Parquet file: the first or next version of the dataset of that name.
+        """Upload a CSV, TSV, JSON, JSON Lines, Parquet, text or Markdown file, or one of these compressed with gzip or zstd:
+        the first or next version of the dataset of that name.
 
         Every row is checked; the report names what is wrong with which. 200 instead of 201: this content is the version
         named in the answer already.
@@ -60,6 +61,7 @@ class UploadView(APIView):
             upload=upload,
             name=body.validated_data.get("name") or Path(upload.name).stem[:200],
             file_format=None if file_format == "auto" else FileFormat(file_format),
+            mapping=body.validated_data.get("columns"),
         )
         answer = UploadedSerializer(imported.version).data
         return Response(answer, status=status.HTTP_201_CREATED if imported.created else status.HTTP_200_OK)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import io
 import json
@@ -17,6 +18,7 @@ from django.conf import settings
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 
+from celery_workers.data import compression
 from datasets_app.models import Dataset, DatasetVersion
 from datasets_app.tests.factories import DatasetFactory, DatasetVersionFactory
 from platform_site.common import store
@@ -114,7 +116,7 @@ def test_every_row_is_checked_and_the_bad_ones_are_named(api_client) -> None:
         (CSV, "orders.parquet", {}, "wrong_format", "the name says parquet, but the content is csv"),
         (CSV, "orders.csv", {"format": "json"}, "wrong_format", "the format says json, but the content is csv"),
         (CSV, "orders.csv", {"format": "xlsx"}, "invalid_input", "format: "),
-        ("question,answer\na,b\n", "orders.csv", {}, "no_row_format", "no row format fits the columns 'question', 'answer'"),
+        ("frage,antwort\na,b\n", "orders.csv", {}, "no_row_format", "no row format fits the columns 'frage', 'antwort'"),
         ('[{"text": "a"}, {"text": ]', "orders.json", {}, "broken_json", "orders.json, row 2: is not JSON"),
         (
             "prompt,completion\na,\n,b\n",
@@ -325,3 +327,87 @@ def test_uploads_and_previews_work_on_s3(api_client, s3_storage) -> None:
     version = DatasetVersion.objects.get()
     head = s3_storage.client().head_object(Bucket=s3_storage.bucket, Key=version.uri)
     assert head["ContentLength"] == len(CSV)
+
+
+MAPPING = {"prompt": "frage", "completion": "antwort"}
+
+
+def test_columns_that_fit_no_format_are_mapped_at_upload(api_client) -> None:
+    content = "frage,antwort,context\na,b,c\n\nd\ne,f,g\n"
+    assert upload(api_client, content).json()["code"] == "no_row_format"
+
+    answer = upload(api_client, content, columns=json.dumps(MAPPING))
+
+    body = answer.json()
+    assert answer.status_code == 201, body
+    assert (body["format"], body["file_format"], body["rows"]) == ("prompt_completion", "jsonl", 3)
+    assert body["format_reason"].startswith("Mapped at upload: prompt from 'frage', completion from 'antwort'. Found prompt_")
+    assert (body["checks"]["fit_rows"], body["checks"]["dropped_rows"]) == (2, 1)
+    rows = api_client.get(f"/api/v1/datasets/{body['id']}/preview").json()["rows"]
+    assert rows[0] == {"row_number": 1, "prompt": "a", "completion": "b", "source_context": "c"}
+    assert "the header has 3 fields" in rows[1]["problem"] or "a row must be an object" in rows[1]["problem"]
+    assert rows[2]["row_number"] == 3
+
+
+def test_the_same_mapping_again_is_the_same_version_and_another_is_another(api_client) -> None:
+    content = "frage,antwort\na,b\n"
+    first = upload(api_client, content, columns=json.dumps(MAPPING))
+
+    again = upload(api_client, content, columns=json.dumps(MAPPING))
+    other = upload(api_client, content, columns=json.dumps({"prompt": "antwort", "completion": "frage"}))
+
+    assert (again.status_code, again.json()["version"]) == (200, first.json()["version"])
+    assert (other.status_code, other.json()["version"]) == (201, 2)
+
+
+@pytest.mark.parametrize(
+    ("columns", "status", "message"),
+    [
+        ('{"prompt": "absent", "completion": "antwort"}', 400, "'absent', which is not among"),
+        ('{"promt": "frage"}', 400, "got 'promt'"),
+        ('{"prompt": 5}', 400, "must map each part"),
+        ("[1]", 400, "must be an object"),
+        ("no JSON", 400, "JSON"),
+        ('{"text": "frage", "prompt": "antwort"}', 400, "which rows of text do not have"),
+    ],
+)
+def test_a_mapping_that_cannot_be_is_refused_by_field(api_client, columns: str, status: int, message: str) -> None:
+    before = stored_files()
+
+    answer = upload(api_client, "frage,antwort\na,b\n", columns=columns)
+
+    assert answer.status_code == status, answer.json()
+    assert answer.json()["errors"][0]["field"] == "columns"
+    assert message in json.dumps(answer.json(), ensure_ascii=False)
+    assert stored_files() == before
+
+
+@pytest.mark.parametrize(
+    ("file_name", "content", "file_format", "kept_as"),
+    [
+        ("orders.csv.gz", gzip.compress(CSV.encode()), "csv", "orders.csv.gz"),
+        ("orders.tsv", CSV.replace(",", "\t").encode(), "tsv", "orders.tsv"),
+        ("notes.md", b"# One\n\ntext\n\nmore\n", "markdown", "notes.md"),
+        ("notes.txt.gz", gzip.compress(b"one\n\ntwo\n"), "text", "notes.txt.gz"),
+    ],
+)
+def test_every_file_format_is_uploaded_and_read_again(
+    api_client, file_name: str, content: bytes, file_format: str, kept_as: str
+) -> None:
+    body = upload(api_client, content, file_name=file_name).json()
+
+    assert (body["file_format"], body["rows"]) == (file_format, 2)
+    assert DatasetVersion.objects.get(dataset_id=body["id"]).file_name == kept_as
+    assert len(api_client.get(f"/api/v1/datasets/{body['id']}/preview").json()["rows"]) == 2
+
+
+def test_a_compression_bomb_is_refused_and_leaves_nothing(api_client, monkeypatch) -> None:
+    monkeypatch.setattr(compression, "INFLATION_IS_FREE_BYTES", 100_000)
+    bomb = gzip.compress(b'{"text": "a"}\n' * 1_000_000)
+
+    before = stored_files()
+
+    answer = upload(api_client, bomb, file_name="rows.jsonl.gz")
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "too_large")
+    assert stored_files() == before
