@@ -141,7 +141,7 @@ class TokenServer:
         return self._rows[1]
 
     def _prepare(self, request: Look, opened: OpenedRows) -> Preparation:
-        from celery_workers.agents.preprocessing import PreprocessingConfig, set_up
+        from celery_workers.agents.preprocessing import PreprocessingConfig, selection_rules, set_up
         from celery_workers.data.token_view import Preparation
 
         shape, folder = opened.detected.shape, Path(request.folder)
@@ -154,8 +154,8 @@ class TokenServer:
             raise BugError("a row was asked for before its tokenizer", code="not_loaded")
         encoder, maker = set_up(config, shape, tokenizer, folder)
         preparation = Preparation(
-            shape=shape, tokenizer=tokenizer, encoder=encoder, maker=maker, is_cleaning=config.clean,
-            is_deduplicating=config.dedup, system_prompt=config.system_prompt,
+            shape=shape, tokenizer=tokenizer, encoder=encoder, maker=maker, rules=selection_rules(config),
+            system_prompt=config.system_prompt,
         )  # fmt: skip
         _keep(self._preparations, key, preparation, at_most=KEPT_PREPARATIONS)
         return preparation

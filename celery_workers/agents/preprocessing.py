@@ -95,7 +95,10 @@ class PreprocessingConfig(AgentConfig):
     over_long: Literal["error", "drop", "truncate", "chunk"] = Field(
         "drop",
         description="What happens to longer rows; truncate cuts the end and counts the answers that it cuts, "
-        "chunk makes several examples of a text.",
+        "chunk makes several examples of a text, cut between paragraphs or sentences.",
+    )
+    chunk_overlap_tokens: int = Field(
+        0, ge=0, le=65_536, description="Tokens that a chunk repeats of the one before, untrained; at most half a chunk."
     )
     seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the split.")
 
@@ -186,7 +189,7 @@ def set_up(
     limit = config.max_length_tokens or min(context or _DEFAULT_MAX_LENGTH_TOKENS, _DEFAULT_MAX_LENGTH_TOKENS)
     maker = ExampleMaker(
         tokenizer=tokenizer, template=template, encoder=encoder, row_format=shape.format, max_length_tokens=limit,
-        over_long=OverLong(config.over_long),
+        over_long=OverLong(config.over_long), chunk_overlap_tokens=config.chunk_overlap_tokens,
     )  # fmt: skip
     return encoder, maker
 
@@ -208,7 +211,7 @@ def _select(ctx: AgentContext, config: PreprocessingConfig, shape: Shape, inputs
     if config.near_dedup != "off" or inputs.evaluation_sets:
         finder = NearDuplicateFinder(ctx.workdir / "compared", threshold=config.near_dedup_threshold)
         evaluation_rows = read_evaluation_rows(inputs.evaluation_sets or [], finder, after_each=ctx.check_canceled)
-    selection = Selection(shape, _rules(config), finder=finder, evaluation_rows=evaluation_rows)
+    selection = Selection(shape, selection_rules(config), finder=finder, evaluation_rows=evaluation_rows)
     with DatasetWriter(ctx.workdir / "selected", shape) as writer:
         for batch in reader.batches():
             ctx.check_canceled()
@@ -220,7 +223,8 @@ def _select(ctx: AgentContext, config: PreprocessingConfig, shape: Shape, inputs
     return selection
 
 
-def _rules(config: PreprocessingConfig) -> SelectionRules:
+def selection_rules(config: PreprocessingConfig) -> SelectionRules:
+    """Return what the first pass does by ``config``; the token view uses the same."""
     from celery_workers.data.personal_data import PersonalData
     from celery_workers.data.selection import SelectionRules
 

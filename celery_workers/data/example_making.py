@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from celery_workers.contract.errors import UserInputError
 from celery_workers.data.canonical import CanonicalRow, texts
+from celery_workers.data.chunking import BorderFinder
 from celery_workers.data.examples_file import IGNORED_LABEL, ExamplesWriter
 from celery_workers.data.row_formats import RowFormat
 from celery_workers.data.templates import Rendered, RowRefused, Template
@@ -71,6 +72,7 @@ class ExampleMaker:
         row_format: RowFormat,
         max_length_tokens: int,
         over_long: OverLong,
+        chunk_overlap_tokens: int = 0,
     ) -> None:
         if over_long is OverLong.CHUNK and row_format is not RowFormat.TEXT:
             message = (
@@ -84,6 +86,8 @@ class ExampleMaker:
         self._row_format = row_format
         self.max_length_tokens = max_length_tokens
         self._over_long = over_long
+        self._borders = BorderFinder(tokenizer)
+        self._chunk_overlap_tokens = chunk_overlap_tokens
         special_tokens = [re.escape(token) for token in tokenizer.all_special_tokens if len(token) > 1]
         self._special_token = re.compile("|".join(special_tokens)) if special_tokens else None
         self.counts = MakingCounts()
@@ -147,7 +151,10 @@ class ExampleMaker:
         if len(counts.too_long) < _SAMPLE_ROWS:
             counts.too_long.append(row.number)
         if self._over_long is OverLong.CHUNK:
-            chunks = chunk(example, self.max_length_tokens, prefix_ids=self._encoder.prefix_ids)
+            chunks = chunk(
+                example, self.max_length_tokens, prefix_ids=self._encoder.prefix_ids,
+                strengths=self._borders.strengths(example.input_ids), overlap_tokens=self._chunk_overlap_tokens,
+            )  # fmt: skip
             counts.chunked_rows += 1
             counts.chunks += len(chunks)
             return chunks

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from celery_workers.contract.errors import UserInputError
@@ -44,8 +44,7 @@ class Preparation:
     tokenizer: PreTrainedTokenizerBase
     encoder: Encoder
     maker: ExampleMaker
-    is_cleaning: bool
-    is_deduplicating: bool
+    rules: SelectionRules
     system_prompt: str
 
     def start_counting(self) -> ExampleMaker:
@@ -55,8 +54,10 @@ class Preparation:
         return self.maker
 
     def select(self, *, is_deduplicating: bool) -> Selection:
-        """Return the first pass of preprocessing, holding nothing out."""
-        rules = SelectionRules(is_cleaning=self.is_cleaning, is_deduplicating=is_deduplicating, eval_fraction=0, seed=0)
+        """Return the first pass of preprocessing, holding nothing out and asking for no language."""
+        rules = replace(
+            self.rules, is_deduplicating=is_deduplicating, eval_fraction=0, split_column=None, group_column=None, languages=()
+        )
         return Selection(self.shape, rules)
 
 
@@ -102,7 +103,7 @@ def measure_share(rows: Iterable[CanonicalRow], sample: Sample, preparation: Pre
     Raises: UserInputError: model and template don't fit each other.
     """
     maker = preparation.start_counting()
-    selection = preparation.select(is_deduplicating=preparation.is_deduplicating)
+    selection = preparation.select(is_deduplicating=preparation.rules.is_deduplicating)
     taken, left_out = _Taken(), Counter[str]()
     seen = characters = 0
     for row in rows:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celery_workers.agents.preprocessing import PreprocessingConfig, set_up
+from celery_workers.agents.preprocessing import PreprocessingConfig, selection_rules, set_up
 from celery_workers.contract.tokens import RowTokens
 from celery_workers.data.canonical import CanonicalRow, Value
 from celery_workers.data.examples_file import IGNORED_LABEL
@@ -41,8 +41,8 @@ def prepare(make_bpe_tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Pre
         shape, tokenizer = shape_of(row_format), make_bpe_tokenizer(chat_template)
         encoder, maker = set_up(config, shape, tokenizer, folder)
         return Preparation(
-            shape=shape, tokenizer=tokenizer, encoder=encoder, maker=maker, is_cleaning=config.clean,
-            is_deduplicating=config.dedup, system_prompt=config.system_prompt,
+            shape=shape, tokenizer=tokenizer, encoder=encoder, maker=maker, rules=selection_rules(config),
+            system_prompt=config.system_prompt,
         )  # fmt: skip
 
     return make
@@ -188,3 +188,11 @@ def test_a_sample_that_ends_early_is_called_the_first_rows(prepare: Prepare, mon
     share = measure_share(rows, "spread", prepare())
 
     assert (share.sample, share.rows) == ("first", 1)
+
+
+def test_what_preprocessing_masks_and_strips_is_shown_so(prepare: Prepare) -> None:
+    preparation = prepare(mask_personal_data=["email"], strip_html=True, languages=["de"])
+
+    row = look_at_row(chat(("user", "<b>yes</b> to ann@example.com"), ("assistant", "hello")), preparation)
+
+    assert ("user", "yes to [EMAIL]", False) in stretches(row)
