@@ -44,13 +44,13 @@ class UploadView(APIView):
     @extend_schema(
         operation_id="datasets_upload",
         request={"multipart/form-data": UploadSerializer},
-        responses={201: UploadedSerializer, 200: UploadedSerializer},
+        responses={201: UploadedSerializer},
     )
     def post(self, request: Request) -> Response:
         """Upload a CSV, JSON, JSON Lines or Parquet file: the first or next version of the dataset of that name.
 
-        Every row is checked; the report names what is wrong with which. 200 instead of 201: this content is the version
-        named in the answer already.
+        Every row is checked; the report names what is wrong with which. The same content under the same name again gives
+        the version that holds it, and stores nothing.
         """
         body = UploadSerializer(data=request.data)
         body.is_valid(raise_exception=True)
@@ -61,8 +61,7 @@ class UploadView(APIView):
             name=body.validated_data.get("name") or Path(upload.name).stem[:200],
             file_format=None if file_format == "auto" else FileFormat(file_format),
         )
-        answer = UploadedSerializer(imported.version).data
-        return Response(answer, status=status.HTTP_201_CREATED if imported.created else status.HTTP_200_OK)
+        return Response(UploadedSerializer(imported.version).data, status=status.HTTP_201_CREATED)
 
 
 @extend_schema_view(get=extend_schema(operation_id="datasets_list"))

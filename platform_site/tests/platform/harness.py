@@ -161,9 +161,9 @@ class Platform:
         return answer.json()
 
     def upload(self, text: str, *, name: str, file_name: str = "rows.jsonl") -> dict:
-        """Upload a dataset; the same content again is the same version (200)."""
+        """Upload a dataset; the same content again is the same version."""
         answer = self.request("POST", "/datasets/upload", files={"file": (file_name, text.encode())}, data={"name": name})
-        assert answer.status_code in (200, 201), answer.text
+        assert answer.status_code == 201, answer.text
         return answer.json()
 
     def start_run(self, pipeline: dict) -> str:
