@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -138,9 +139,9 @@ class Platform:
     def process(self, *words: str) -> psutil.Process:
         """Return the launcher's child whose command line has ``words`` in this order."""
         for child in psutil.Process(self.launcher.pid).children():
-            line = " ".join(child.cmdline())
-            if " ".join(words) in line:
-                return child
+            with contextlib.suppress(psutil.ZombieProcess, psutil.NoSuchProcess):  # ended, and not yet missed
+                if " ".join(words) in " ".join(child.cmdline()):
+                    return child
         raise AssertionError(f"no child with {words}")
 
     def log(self, name: str) -> str:
