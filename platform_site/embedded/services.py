@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Commands that neither read nor write a database.
 WITHOUT_SERVICES = frozenset(
     {"check", "collectstatic", "compilemessages", "diffsettings", "env_example", "findstatic", "help", "makemessages",
-     "makemigrations", "spectacular", "startapp", "startproject", "version"}
+     "spectacular", "startapp", "startproject", "version"}
 )  # fmt: skip
 _ROOT = Path(__file__).resolve().parents[2]
 

@@ -75,7 +75,7 @@ class TestStart:
         second = api_client.post("/api/v1/jobs", graph, format="json", headers=headers)
         other = api_client.post("/api/v1/jobs", graph | {"name": "x"}, format="json", headers=headers)
 
-        assert (first.status_code, second.status_code, other.status_code) == (201, 200, 409)
+        assert (first.status_code, second.status_code, other.status_code) == (201, 201, 409)
         assert first.json()["id"] == second.json()["id"]
 
     def test_a_stored_pipeline_runs_in_the_version_asked_for(self, api_client, graph, user):

@@ -83,19 +83,18 @@ class JobsView(generics.ListAPIView):
         operation_id="jobs_start",
         parameters=[_IDEMPOTENCY_KEY],
         request=JobRequestSerializer,
-        responses={201: JobCreatedSerializer, 200: JobCreatedSerializer},
+        responses={201: JobCreatedSerializer},
         examples=_EXAMPLES,
     )
     def post(self, request: Request) -> Response:
-        """Start a run; 200 instead of 201 means that this Idempotency-Key had started it before."""
+        """Start a run. The same Idempotency-Key and body again give the same run and the same answer, and start nothing."""
         body = JobRequestSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         started = services.start_run(
             user=request.user, idempotency_key=_idempotency_key(request), **_start_values(request, body)
         )
         answer = JobCreatedSerializer(started.run, context={"request": request}).data
-        code = status.HTTP_201_CREATED if started.created else status.HTTP_200_OK
-        return Response(answer, status=code, headers={"Location": answer["links"]["self"]})
+        return Response(answer, status=status.HTTP_201_CREATED, headers={"Location": answer["links"]["self"]})
 
 
 class JobView(APIView):

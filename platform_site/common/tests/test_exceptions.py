@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import uuid
 
 import psycopg
 import pytest
@@ -32,7 +31,7 @@ class TestEndpoints:
     @pytest.mark.parametrize(
         ("method", "path", "expected"),
         [
-            ("get", f"/api/v1/jobs/{uuid.uuid4()}", (404, "not_found")),
+            ("get", "/api/v1/jobs/5d0c1f5e-8a3b-4c55-9d6e-2f1f0a7b9c11", (404, "not_found")),
             ("get", "/api/v1/nothing", (404, "not_found")),
             ("get", "/api/v1/jobs/", (404, "not_found")),
             ("put", "/api/v1/jobs", (405, "method_not_allowed")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -138,9 +139,9 @@ class Platform:
     def process(self, *words: str) -> psutil.Process:
         """Return the launcher's child whose command line has ``words`` in this order."""
         for child in psutil.Process(self.launcher.pid).children():
-            line = " ".join(child.cmdline())
-            if " ".join(words) in line:
-                return child
+            with contextlib.suppress(psutil.ZombieProcess, psutil.NoSuchProcess):  # ended, and not yet missed
+                if " ".join(words) in " ".join(child.cmdline()):
+                    return child
         raise AssertionError(f"no child with {words}")
 
     def log(self, name: str) -> str:
@@ -161,9 +162,9 @@ class Platform:
         return answer.json()
 
     def upload(self, text: str, *, name: str, file_name: str = "rows.jsonl") -> dict:
-        """Upload a dataset; the same content again is the same version (200)."""
+        """Upload a dataset; the same content again is the same version."""
         answer = self.request("POST", "/datasets/upload", files={"file": (file_name, text.encode())}, data={"name": name})
-        assert answer.status_code in (200, 201), answer.text
+        assert answer.status_code == 201, answer.text
         return answer.json()
 
     def start_run(self, pipeline: dict) -> str:
