@@ -14,7 +14,8 @@ dataset   folder: ``rows.parquet``. Metadata: ``format`` (alpaca, chat, kto, pre
           ``rejected`` and ``completion``. A message has ``role`` (system, user, assistant, tool) and ``content``, and
           may have ``name``, ``reasoning_content``, ``tool_calls`` (JSON text of a list as OpenAI writes it),
           ``tool_call_id`` and ``train`` (boolean: whether it is learned, where it says so itself). ``tools`` is JSON
-          text of a list of functions. An optional column may be missing. Always ``row_number`` int64, the 1-based row of the source file. Further columns are kept as
+          text of a list of functions. An optional column may be missing. Always ``row_number`` int64, the 1-based
+          row of the source file. Further columns are kept as
           they came, as text.
 examples  folder: ``examples.arrow`` (Arrow IPC file, uncompressed, so it can be memory-mapped) with ``input_ids``
           list<int32>, ``labels`` list<int32> (-100 where not trained on), ``row_number`` int64.

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from celery_workers.contract import UserInputError
 from celery_workers.data.formats import FileFormat
 from celery_workers.data.importing import open_rows, scan_columns
+from celery_workers.data.report_building import ReportBuilder
 from celery_workers.data.row_formats import RowFormat
 from celery_workers.data.rows import SourceFile
-from celery_workers.data.report_building import ReportBuilder
 
 
 def source(folder: Path, text: str, name: str = "a.jsonl") -> SourceFile:

@@ -26,9 +26,9 @@ def test_columns_tell_the_format(columns: list[str], expected: RowFormat) -> Non
 def test_the_reason_names_the_columns_and_the_other_formats() -> None:
     reason = detect_row_format(["Instruction", "output", "text"]).reason
 
-    assert (
-        reason
-        == "Found alpaca: columns Instruction (as instruction), output. Its columns would also fit text. Kept, but not trained on: 'text'."
+    assert reason == (
+        "Found alpaca: columns Instruction (as instruction), output. Its columns would also fit text."
+        " Kept, but not trained on: 'text'."
     )
 
 
