@@ -3,21 +3,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_workers.data.dedup import DuplicateFinder, comparison_text, content_key
+from celery_workers.data.dedup import comparison_text, content_key
 
 CONTENTS = st.lists(st.fixed_dictionaries({"prompt": st.sampled_from("abc"), "completion": st.sampled_from("xy")}))
-
-
-@given(contents=CONTENTS)
-def test_pairs_name_each_repetition_and_the_first_row_of_its_content(contents: list[dict[str, str]]) -> None:
-    finder = DuplicateFinder()
-    expected, first = [], {}
-    for number, values in enumerate(contents, 10):
-        finder.add(number, values)
-        if (before := first.setdefault(tuple(sorted(values.items())), number)) != number:
-            expected.append((number, before))
-
-    assert list(finder.pairs()) == expected
 
 
 @given(contents=CONTENTS)
