@@ -1,11 +1,11 @@
 """The folder of one attempt, and what is brought there before its child begins.
 
-::
+In the folder ``work`` of VAR_DIR::
 
-    VAR_DIR/work/<node run>/inputs/<port>/<n>/…   the input artifacts, read-only
-                            references/<n>/…      files that configs point to, where they had to be copied
-                            checkpoint/           the folder to go on from
-                            work/                 the agent's own; its outputs lie below
+    <node run>/inputs/<port>/<n>/…   the input artifacts, read-only
+               references/<n>/…      files that configs point to, where they had to be copied
+               checkpoint/           the folder to go on from
+               work/                 the agent's own; its outputs lie below
 """
 
 from __future__ import annotations
