@@ -356,7 +356,7 @@ def test_the_same_mapping_again_is_the_same_version_and_another_is_another(api_c
     again = upload(api_client, content, columns=json.dumps(MAPPING))
     other = upload(api_client, content, columns=json.dumps({"prompt": "antwort", "completion": "frage"}))
 
-    assert (again.status_code, again.json()["version"]) == (200, first.json()["version"])
+    assert (again.status_code, again.json()["version"]) == (201, first.json()["version"])
     assert (other.status_code, other.json()["version"]) == (201, 2)
 
 
