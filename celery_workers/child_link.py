@@ -72,8 +72,9 @@ class Link:
         self._outgoing.put(message)
 
     def send_ready(self) -> None:
-        """Say that this process is warm."""
+        """Say that this process is warm; returns when it is on its way, so that even an end right after it comes second."""
         self.send(Ready(pid=os.getpid()))
+        self._outgoing.join()
 
     def send_and_wait_stored(self, message: Message, *, step: int) -> None:
         """Queue a checkpoint message, and wait until the supervisor has stored that step."""
