@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from peft import PeftModel
 
 from celery_workers.contract.context import AgentContext
 from celery_workers.data.examples_file import ExamplesTable, open_examples
 from celery_workers.modeling.device import pick_device
-from celery_workers.modeling.loading import load_adapter, load_base, vocabulary_size_of
-from celery_workers.modeling.precision import Precision, fastest_precision, torch_dtype
+from celery_workers.modeling.loading import vocabulary_size_of
+from celery_workers.modeling.precision import Precision, fastest_precision
 from celery_workers.training.attention import join_rows
 from celery_workers.training.batches import Plan, plan_steps
 from celery_workers.training.checkpoint import Checkpoint, Identity, open_checkpoint, restore
 from celery_workers.training.config import TrainingConfig
 from celery_workers.training.history import History
 from celery_workers.training.identity import describe_training
-from celery_workers.training.lora import add_lora, trainable_parameters
+from celery_workers.training.lora import trainable_parameters
+from celery_workers.training.methods import TrainedModel, load_training_base, prepare_model
 from celery_workers.training.optimizer import make_optimizer
 from celery_workers.training.rows import check_rows, check_tokenizer
 from celery_workers.training.sources import Sources
@@ -30,7 +30,7 @@ class Training:
 
     ctx: AgentContext
     config: TrainingConfig
-    model: PeftModel
+    model: TrainedModel
     parameters: dict[str, torch.nn.Parameter]
     optimizer: torch.optim.Optimizer
     rows: ExamplesTable
@@ -92,19 +92,17 @@ def _choose_precision(config: TrainingConfig, checkpoint: Checkpoint | None, dev
 
 def _load_model(
     ctx: AgentContext, config: TrainingConfig, sources: Sources, *, device: torch.device, precision: Precision
-) -> tuple[PeftModel, bool]:
-    base = load_base(sources.base_folder, dtype=torch_dtype(precision), device=device)
+) -> tuple[TrainedModel, bool]:
+    base = load_training_base(sources, device=device, precision=precision)
     can_join = join_rows(base)
     if not can_join:
         ctx.log("Rows of this architecture cannot be joined, so each runs alone: slower, and just as exact.", level="WARNING")
     if config.gradient_checkpointing:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if sources.adapter_folder:
-        return load_adapter(base, sources.adapter_folder, is_trainable=True), can_join
-    return add_lora(base, config), can_join
+    return prepare_model(base, config, sources), can_join
 
 
-def _check_data(model: PeftModel, rows: ExamplesTable, eval_rows: ExamplesTable | None) -> None:
+def _check_data(model: TrainedModel, rows: ExamplesTable, eval_rows: ExamplesTable | None) -> None:
     vocabulary_size = vocabulary_size_of(model)
     max_positions = getattr(model.config, "max_position_embeddings", None)
     check_rows(rows, vocabulary_size=vocabulary_size, max_positions=max_positions, what="examples")
