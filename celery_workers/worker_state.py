@@ -27,6 +27,7 @@ from kombu import Exchange, Queue
 from celery_workers import gpu
 from celery_workers.gpu import DeviceSlots
 from celery_workers.queues import CONTROL, CONTROL_THREADS, WORK_QUEUES, places_of, threads_of
+from celery_workers.tracker import Tracker
 from pipelines.engine.children import ChildPool, Warm
 from pipelines.engine.supervisor import Orders, Slot
 from pipelines.models import Worker
@@ -141,6 +142,7 @@ class _Process:
     def __init__(self) -> None:
         self.states: dict[str, WorkerState] = {}
         self.heartbeat: Heartbeat | None = None
+        self.tracker: Tracker | None = None
 
 
 _process = _Process()
@@ -176,6 +178,9 @@ def start_working(**_: object) -> None:
     _process.heartbeat.start()
     for state in states:
         state.warm_up()
+    if settings.ENV.mlflow_tracking_uri and "cpu" in _process.states:
+        _process.tracker = Tracker(settings.ENV.mlflow_tracking_uri)
+        _process.tracker.start()
 
 
 @worker_shutting_down.connect
@@ -183,6 +188,8 @@ def stop_nodes(**_: object) -> None:
     """Have every running node save and stop, so that Celery's wait for its tasks is short."""
     for state in _process.states.values():
         state.shut_down()
+    if _process.tracker is not None:
+        _process.tracker.end()
 
 
 @worker_shutdown.connect

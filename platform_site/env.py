@@ -55,6 +55,9 @@ class Environment(BaseSettings):
     max_upload_bytes: int = Field(2_147_483_648, ge=1, description="Largest upload in bytes.")
     model_roots: Names = Field([], description="Folders whose subfolders are usable as local:<name>, by comma.")
     hf_token: str = Field("", description="Token for the Hugging Face Hub. Never reaches an agent process.")
+    mlflow_tracking_uri: str = Field(
+        "", pattern=r"^(https?://.+)?$", description="MLflow server that every training is told to. Empty: none."
+    )
     secret_key: str = Field("", description="Django's secret. Required in production; made and kept in VAR_DIR otherwise.")
     allowed_hosts: Names = Field(["127.0.0.1", "localhost", "[::1]"], description="Host names served, by comma.")
     var_dir: Path = Field(ROOT / "var", description="Folder of everything the platform writes on this machine.")

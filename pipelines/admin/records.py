@@ -1,4 +1,4 @@
-"""Pipelines, their versions, artifacts and checkpoints: read only."""
+"""Pipelines, their versions, artifacts, checkpoints and what an MLflow server knows: read only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from pipelines.models import Artifact, Checkpoint, Pipeline, PipelineVersion
+from pipelines.models import Artifact, Checkpoint, Pipeline, PipelineVersion, TrackedNode
 from platform_site.common.admin import ReadOnlyAdmin, as_bytes, as_json, link_to
 
 
@@ -104,3 +104,14 @@ class CheckpointAdmin(ReadOnlyAdmin):
     @admin.display(description="size", ordering="size_bytes")
     def size(self, row: Checkpoint) -> str:
         return as_bytes(row.size_bytes)
+
+
+@admin.register(TrackedNode)
+class TrackedNodeAdmin(ReadOnlyAdmin):
+    """Trainings as an MLflow server knows them, and what it refused."""
+
+    list_display = ["__str__", "experiment_id", "tracking_run_id", "last_seq", "ended_attempt", "error", "updated_at"]
+    list_filter = [("error", admin.EmptyFieldListFilter)]
+    list_select_related = ["run"]
+    search_fields = ["run__id", "node", "tracking_run_id"]
+    fields = ["run", "node", "experiment_id", "tracking_run_id", "last_seq", "ended_attempt", "error", "updated_at"]

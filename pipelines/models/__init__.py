@@ -4,6 +4,7 @@ from pipelines.models.artifact import Artifact, Checkpoint, NodeRunOutput
 from pipelines.models.event import Event
 from pipelines.models.pipeline import Pipeline, PipelineVersion
 from pipelines.models.run import ErrorKind, NodeRun, Run, Status
+from pipelines.models.tracking import TrackedNode
 from pipelines.models.worker import Worker
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "PipelineVersion",
     "Run",
     "Status",
+    "TrackedNode",
     "Worker",
 ]
