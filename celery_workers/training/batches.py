@@ -25,13 +25,15 @@ class Batch:
     """Rows joined end to end; there is no padding.
 
     input_ids (1, T) int64; position_ids (1, T) int64, restarting at 0 for each row; kept (S,) int64, the positions whose
-    next token is trained on; targets (S,) int64, those next tokens. T tokens, S supervised tokens.
+    next token is trained on; targets (S,) int64, those next tokens, row after row; row_supervised, how many of them each
+    row has. T tokens, S supervised tokens.
     """
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
     kept: torch.Tensor
     targets: torch.Tensor
+    row_supervised: tuple[int, ...]
     segments: Segments
 
     @property
@@ -41,6 +43,21 @@ class Batch:
     @property
     def supervised_tokens(self) -> int:
         return self.targets.shape[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroBatch:
+    """Examples whose gradients are computed at once: one part, or a part for each row where rows cannot be joined."""
+
+    parts: tuple[Batch, ...]
+
+    @property
+    def tokens(self) -> int:
+        return sum(part.tokens for part in self.parts)
+
+    @property
+    def supervised_tokens(self) -> int:
+        return sum(part.supervised_tokens for part in self.parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,19 +127,21 @@ def join(table: ExamplesTable, indices: Sequence[int] | Indices, device: torch.d
     lengths = [len(ids) for ids, _labels in rows]
     next_labels = np.concatenate([np.append(labels[1:], IGNORED_LABEL) for _ids, labels in rows])
     kept = np.flatnonzero(next_labels != IGNORED_LABEL)
+    row_supervised = tuple(int(np.count_nonzero(labels[1:] != IGNORED_LABEL)) for _ids, labels in rows)
     return Batch(
         input_ids=_tensor(np.concatenate([ids for ids, _labels in rows])[None], device),
         position_ids=_tensor(np.concatenate([np.arange(length) for length in lengths])[None], device),
         kept=_tensor(kept, device),
         targets=_tensor(next_labels[kept], device),
+        row_supervised=row_supervised,
         segments=build_segments(lengths, device),
     )
 
 
-def collate(table: ExamplesTable, indices: Indices, device: torch.device, *, can_join: bool) -> list[Batch]:
-    """Return the rows as one joined batch, or one batch a row for a model whose rows cannot be joined."""
+def collate(table: ExamplesTable, indices: Indices, device: torch.device, *, can_join: bool) -> list[MicroBatch]:
+    """Return the rows as one micro-batch, or one each for a model whose rows cannot be joined."""
     groups = [indices] if can_join else [indices[place : place + 1] for place in range(len(indices))]
-    return [join(table, group, device) for group in groups]
+    return [MicroBatch(parts=(join(table, group, device),)) for group in groups]
 
 
 def _tensor(values: npt.NDArray[np.integer], device: torch.device) -> torch.Tensor:

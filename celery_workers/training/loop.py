@@ -18,10 +18,11 @@ import torch
 from celery_workers.contract.context import AgentContext
 from celery_workers.contract.errors import ResourceError, UserInputError
 from celery_workers.modeling.device import peak_memory_bytes
-from celery_workers.training.batches import Batch, Indices, collate, epoch_batches, length_sorted_batches
+from celery_workers.training.batches import Indices, MicroBatch, collate, epoch_batches, length_sorted_batches
 from celery_workers.training.checkpoint import save_checkpoint
 from celery_workers.training.config import TrainingConfig
-from celery_workers.training.loss import summed_loss
+from celery_workers.training.loss import ask
+from celery_workers.training.objectives import OBJECTIVES, Share, Totals
 from celery_workers.training.optimizer import learning_rate_at, set_learning_rate
 from celery_workers.training.setup import Training, set_up
 from celery_workers.training.sources import Sources
@@ -100,18 +101,18 @@ def _step(training: Training, micro_batches: Sequence[Indices], *, learning_rate
     """Run forward and backward over the micro-batches, then the optimizer once, unless loss or gradient is not finite."""
     training.model.train()
     batches = _collate(training, micro_batches)
-    supervised_tokens = sum(batch.supervised_tokens for batch in batches)
+    totals = Totals(supervised_tokens=sum(batch.supervised_tokens for batch in batches))
     total = torch.zeros((), device=training.device)
     for batch in batches:
-        loss = _loss(training, batch) / supervised_tokens
-        loss.backward()
-        total += loss.detach()
+        share = _share(training, batch, totals)
+        share.loss.backward()
+        total += share.loss.detach()
     grad_norm = torch.nn.utils.clip_grad_norm_(training.parameters.values(), training.config.max_grad_norm)
     result = StepResult(
         loss=total.item(),
         grad_norm=grad_norm.item(),
         tokens=sum(batch.tokens for batch in batches),
-        supervised_tokens=supervised_tokens,
+        supervised_tokens=totals.supervised_tokens,
     )
     if result.is_finite:
         set_learning_rate(training.optimizer, learning_rate)
@@ -120,7 +121,7 @@ def _step(training: Training, micro_batches: Sequence[Indices], *, learning_rate
     return result
 
 
-def _collate(training: Training, micro_batches: Sequence[Indices]) -> list[Batch]:
+def _collate(training: Training, micro_batches: Sequence[Indices]) -> list[MicroBatch]:
     return [
         batch
         for indices in micro_batches
@@ -128,8 +129,9 @@ def _collate(training: Training, micro_batches: Sequence[Indices]) -> list[Batch
     ]
 
 
-def _loss(training: Training, batch: Batch) -> torch.Tensor:
-    return summed_loss(training.model, batch, can_join=training.can_join, precision=training.precision)
+def _share(training: Training, batch: MicroBatch, totals: Totals) -> Share:
+    logprobs = ask(training.model, can_join=training.can_join, precision=training.precision)
+    return OBJECTIVES[training.config.objective](logprobs, batch, totals, training.config)
 
 
 def _record(training: Training, result: StepResult, *, step: int, learning_rate: float, seconds: float) -> None:
@@ -184,14 +186,13 @@ def _evaluate(training: Training, step: int) -> None:
     if rows is None:
         return
     training.model.eval()
-    total = 0.0
+    loss, totals = 0.0, Totals(supervised_tokens=rows.supervised_tokens)
     with torch.no_grad():
         for indices in length_sorted_batches(rows.lengths, budget=EVAL_TOKENS_PER_BATCH):
             if training.ctx.is_stopping:
                 return
             batches = collate(rows, indices, training.device, can_join=training.can_join)
-            total += sum(_loss(training, batch).item() for batch in batches)
-    loss = total / rows.supervised_tokens
+            loss += sum(_share(training, batch, totals).loss.item() for batch in batches)
     training.history.eval_steps.append(step)
     training.history.eval_losses.append(loss)
     epoch = round(training.plan.epochs_done(step), 4)

@@ -1,8 +1,10 @@
-"""The loss: cross entropy in float32, summed over the supervised tokens."""
+"""Log-probabilities of the supervised tokens, from which every objective makes its loss."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
@@ -10,12 +12,14 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from celery_workers.modeling.precision import Precision
 from celery_workers.training.batches import Batch
 
+TokenLogprobs = Callable[[Batch], torch.Tensor]
+"""What an objective asks of a model: the log-probabilities (S,) float32 of a batch's supervised tokens, in nats."""
 
-def summed_loss(model: torch.nn.Module, batch: Batch, *, can_join: bool, precision: Precision) -> torch.Tensor:
-    """Return the sum of the cross entropies of the supervised tokens, () float32.
 
-    A sum, so that micro-batches of any size add up: divided by the supervised tokens of the whole step, 8 micro-batches
-    of 1 row train exactly like 1 of 8. The head runs on the S supervised positions only: logits are (1, S, V).
+def token_logprobs(model: torch.nn.Module, batch: Batch, *, can_join: bool, precision: Precision) -> torch.Tensor:
+    """Return the log-probability of each supervised token, (S,) float32, in nats.
+
+    The head runs on the S supervised positions only: logits are (1, S, V). The softmax is in float32.
     """
     joining = {"segments": batch.segments} if can_join else {}
     with computing_in(precision, batch.input_ids.device):
@@ -26,7 +30,12 @@ def summed_loss(model: torch.nn.Module, batch: Batch, *, can_join: bool, precisi
             use_cache=False,
             **joining,
         ).logits
-    return F.cross_entropy(logits[0].float(), batch.targets, reduction="sum")
+    return -F.cross_entropy(logits[0].float(), batch.targets, reduction="none")
+
+
+def ask(model: torch.nn.Module, *, can_join: bool, precision: Precision) -> TokenLogprobs:
+    """Return ``token_logprobs`` of this model."""
+    return partial(token_logprobs, model, can_join=can_join, precision=precision)
 
 
 def computing_in(precision: Precision, device: torch.device) -> AbstractContextManager[object]:

@@ -9,7 +9,7 @@ from celery_workers.data.examples_file import open_examples
 from celery_workers.modeling.loading import load_base
 from celery_workers.training.attention import join_rows
 from celery_workers.training.batches import join
-from celery_workers.training.loss import summed_loss
+from celery_workers.training.loss import token_logprobs
 from celery_workers.training.tests.conftest import write_examples
 
 LENGTHS = [9, 20, 5, 33]
@@ -30,7 +30,7 @@ def test_joined_loss_and_gradients_equal_a_padded_batch_of_transformers(tmp_path
     model = load_base(tiny_model_folder, dtype=torch.float32)
     assert join_rows(model)
     batch = join(table, range(len(LENGTHS)), torch.device("cpu"))
-    loss = summed_loss(model, batch, can_join=True, precision="float32") / batch.supervised_tokens
+    loss = -token_logprobs(model, batch, can_join=True, precision="float32").sum() / batch.supervised_tokens
     loss.backward()
 
     assert batch.supervised_tokens == table.supervised_tokens
