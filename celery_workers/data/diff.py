@@ -21,6 +21,7 @@ from celery_workers.data.plain import plain
 from celery_workers.data.row_formats import RowFormat
 from celery_workers.data.rows import SourceFile, SourceRow
 from celery_workers.data.statistics import answer_of, question_of
+from celery_workers.data.text_diff import Segment, mark
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,12 +42,16 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True)
 class ShownRow:
-    """A row of the one or the other file, or of both: ``before`` and ``after`` hold the columns that differ."""
+    """A row of the one or the other file, or of both: ``before`` and ``after`` hold the columns that differ.
+
+    ``marks`` has what differs in those that both rows have: ``{column: {"before": …, "after": …}}`` in pieces of text.
+    """
 
     before_number: int | None = None
     after_number: int | None = None
     before: dict[str, object] = field(default_factory=dict)
     after: dict[str, object] = field(default_factory=dict)
+    marks: dict[str, dict[str, list[Segment]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,12 +203,19 @@ def _fetch(side: Side, positions: set[int]) -> dict[int, SourceRow]:
 def _changed(before: SourceRow, after: SourceRow) -> ShownRow:
     old, new = before.values or {}, after.values or {}
     names = [name for name in {**old, **new} if plain(old.get(name)) != plain(new.get(name))]
+    shown_old = _shown({name: old[name] for name in names if name in old})
+    shown_new = _shown({name: new[name] for name in names if name in new})
+    marks = {}
+    for name in shown_old.keys() & shown_new.keys():
+        pieces = mark(_as_text(shown_old[name]), _as_text(shown_new[name]))
+        marks[name] = dict(zip(("before", "after"), pieces, strict=True))
     return ShownRow(
-        before_number=before.number,
-        after_number=after.number,
-        before=_shown({name: old[name] for name in names if name in old}),
-        after=_shown({name: new[name] for name in names if name in new}),
-    )
+        before_number=before.number, after_number=after.number, before=shown_old, after=shown_new, marks=marks
+    )  # fmt: skip
+
+
+def _as_text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
 
 
 def _shown(values: Mapping[str, object]) -> dict[str, object]:

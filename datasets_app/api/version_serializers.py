@@ -39,8 +39,8 @@ class ApplyFixesSerializer(VersionQuerySerializer):
     )
 
 
-class FixedVersionSerializer(VersionSerializer):
-    """The version that fixes made. ``id`` is the dataset's; a pipeline refers to it as ``reference``."""
+class MadeVersionSerializer(VersionSerializer):
+    """The version that fixes, a mapping or a review made. ``id`` is the dataset's; a pipeline refers to it as ``reference``."""
 
     id = serializers.UUIDField(source="dataset_id")
     reference = serializers.SerializerMethodField()
@@ -67,12 +67,15 @@ class DiffQuerySerializer(serializers.Serializer):
 
 
 class ShownRowSerializer(serializers.Serializer):
-    """A row with its numbers, and its columns; of a changed row, those that differ."""
+    """A row with its numbers, and its columns; of a changed row, those that differ, and what differs in them."""
 
     before_number = serializers.IntegerField(allow_null=True)
     after_number = serializers.IntegerField(allow_null=True)
     before = serializers.DictField()
     after = serializers.DictField()
+    marks = serializers.DictField(
+        help_text='Of each changed column {"before", "after"}: its text in pieces [text, differs], which join to it.'
+    )
 
 
 class RowsDiffSerializer(serializers.Serializer):

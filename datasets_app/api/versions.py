@@ -16,7 +16,7 @@ from datasets_app.api.version_serializers import (
     ApplyFixesSerializer,
     DiffQuerySerializer,
     DiffSerializer,
-    FixedVersionSerializer,
+    MadeVersionSerializer,
     ProposalsSerializer,
 )
 from datasets_app.api.views import find_version
@@ -39,7 +39,7 @@ class FixesView(APIView):
     @extend_schema(
         operation_id="datasets_fixes_apply",
         request=ApplyFixesSerializer,
-        responses={201: FixedVersionSerializer, 200: FixedVersionSerializer},
+        responses={201: MadeVersionSerializer, 200: MadeVersionSerializer},
     )
     def post(self, request: Request, id: UUID) -> Response:
         """Apply fixes as a new version; the version itself stays as it is.
@@ -50,7 +50,7 @@ class FixesView(APIView):
         body.is_valid(raise_exception=True)
         version = find_version(request, id, body.validated_data.get("version"))
         made = apply_fixes(version=version, codes=body.validated_data.get("codes"))
-        answer = FixedVersionSerializer(made.version).data
+        answer = MadeVersionSerializer(made.version).data
         return Response(answer, status=status.HTTP_201_CREATED if made.created else status.HTTP_200_OK)
 
 

@@ -132,6 +132,7 @@ def test_two_versions_are_compared(api_client, dataset_id: str) -> None:
     assert (rows["unchanged"], rows["added"], rows["removed"], rows["changed"]) == (0, 0, 2, 2)
     assert rows["changed_rows"][0] == {
         "before_number": 1, "after_number": 1, "before": {"prompt": "a\x07"}, "after": {"prompt": "a"},
+        "marks": {"prompt": {"before": [["a", False], ["\x07", True]], "after": [["a", False]]}},
     }  # fmt: skip
     assert [row["before_number"] for row in rows["removed_rows"]] == [3, 4]
     back = api_client.get(f"/api/v1/datasets/{dataset_id}/diff?from=2&to=1&samples=0").json()["rows"]
