@@ -7,7 +7,7 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from datasets_app.models import Dataset, DatasetVersion
+from datasets_app.models import Dataset, DatasetVersion, Measurement, PairDecision, WaitingUpload
 from platform_site.common.admin import ReadOnlyAdmin, as_bytes, as_json, link_to
 
 
@@ -73,3 +73,40 @@ class DatasetVersionAdmin(ReadOnlyAdmin):
     @admin.display(description="report")
     def report_shown(self, version: DatasetVersion) -> SafeString:
         return as_json({key: version.report.get(key) for key in ("verdict", "summary", "tables")})
+
+
+@admin.register(WaitingUpload)
+class WaitingUploadAdmin(ReadOnlyAdmin):
+    """Uploaded files that wait for a mapping."""
+
+    list_display = ("file_name", "owner", "name", "code", "size", "created_at")
+    list_filter = ("code", "file_format")
+    search_fields = ("name", "file_name", "sha256", "owner__username")
+    list_select_related = ("owner",)
+    ordering = ("-created_at",)
+
+    @admin.display(description="size", ordering="size_bytes")
+    def size(self, waiting: WaitingUpload) -> str:
+        return as_bytes(waiting.size_bytes)
+
+
+@admin.register(Measurement)
+class MeasurementAdmin(ReadOnlyAdmin):
+    """What was counted of versions on demand."""
+
+    list_display = ("version", "kind", "subject", "created_at")
+    list_filter = ("kind",)
+    search_fields = ("version__dataset__name", "subject")
+    list_select_related = ("version__dataset",)
+    ordering = ("-created_at",)
+
+
+@admin.register(PairDecision)
+class PairDecisionAdmin(ReadOnlyAdmin):
+    """What was decided about near duplicates."""
+
+    list_display = ("version", "first", "second", "decision", "created_at")
+    list_filter = ("decision",)
+    search_fields = ("version__dataset__name",)
+    list_select_related = ("version__dataset",)
+    ordering = ("-created_at",)

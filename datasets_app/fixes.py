@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from django.conf import settings
-from django.db import transaction
 
 from celery_workers.contract.errors import UserInputError
 from celery_workers.data.fixes import ACTIONS, SUGGESTED, Fixed, write_fixed
 from celery_workers.data.formats import FileFormat
 from celery_workers.data.rows import CODES, SourceFile
-from datasets_app.models import Dataset, DatasetVersion
+from datasets_app.models import DatasetVersion
 from datasets_app.preview import local_file
-from datasets_app.services import Examination, ImportedVersion, add_version, examine, forget
+from datasets_app.services import ImportedVersion, examine, forget, keep_child
 from platform_site.common import store
 from platform_site.common.errors import InvalidFile, InvalidInput, Problem
 
@@ -69,7 +68,7 @@ def apply_fixes(*, version: DatasetVersion, codes: Collection[str] | None = None
         found = examine(source, FileFormat.JSONL)
         stored = store.store_path(target)
         try:
-            made = _keep(version, source, found, stored, _account(fixed, chosen))
+            made = keep_child(version, source, found, stored, _account(fixed, chosen))
         except BaseException:
             forget(stored)
             raise
@@ -114,14 +113,3 @@ def _account(fixed: Fixed, codes: Collection[str]) -> dict[str, object]:
         "rows_after": fixed.rows_after,
         "fixes": [change.as_json() for change in fixed.changes],
     }
-
-
-@transaction.atomic
-def _keep(
-    parent: DatasetVersion, source: SourceFile, found: Examination, stored: store.StoredObject, changes: dict[str, object]
-) -> ImportedVersion:
-    dataset = Dataset.objects.select_for_update().get(pk=parent.dataset_id)  # numbers one version at a time
-    existing = dataset.versions.filter(sha256=stored.sha256).order_by("-number").first()
-    if existing is not None:
-        return ImportedVersion(version=existing, created=False)
-    return ImportedVersion(version=add_version(dataset, source, found, stored, parent=parent, changes=changes), created=True)

@@ -83,3 +83,79 @@ class DatasetVersion(UUIDModel):
         if not self._state.adding:
             raise TypeError(f"DatasetVersion {self.pk} is immutable; make a new version")
         super().save(*args, **kwargs)
+
+
+class WaitingUpload(UUIDModel):
+    """An uploaded file whose rows fit no format by themselves, kept until somebody says what they are.
+
+    ``name`` is that of the dataset it is to be a version of; ``code`` and ``reason`` say why it is none yet.
+    """
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="waiting_uploads")
+    name = models.CharField(max_length=200)
+    file_name = models.CharField(max_length=255)
+    file_format = models.CharField(max_length=20)
+    uri = models.CharField(max_length=500)
+    sha256 = models.CharField(max_length=64)
+    size_bytes = models.BigIntegerField()
+    code = models.CharField(max_length=60)
+    reason = models.TextField()
+
+    objects = ScopedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["owner", "name", "sha256"], name="waiting_upload_content_unique")]
+
+    def __str__(self) -> str:
+        return self.file_name
+
+
+class MeasurementQuerySet(ScopedQuerySet):
+    owner_path = "version__dataset__owner"
+
+
+class Measurement(UUIDModel):
+    """What was counted of a version on demand, and is kept, as neither the version nor the way of counting changes.
+
+    ``subject`` names what it was counted with: of tokens the model, of near duplicates the smallest similarity. ``result`` has
+    the shape of ``TokenLengths`` or ``FoundPairs``.
+    """
+
+    class Kind(models.TextChoices):
+        TOKENS = "tokens"
+        NEAR_DUPLICATES = "near_duplicates"
+
+    version = models.ForeignKey(DatasetVersion, on_delete=models.CASCADE, related_name="measurements")
+    kind = models.CharField(max_length=20, choices=Kind.choices)
+    subject = models.CharField(max_length=300)
+    result = models.JSONField()
+
+    objects = MeasurementQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["version", "kind", "subject"], name="measurement_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.version} ({self.subject})"
+
+
+class PairDecision(UUIDModel):
+    """What a person decided about two rows of a version that nearly repeat each other, by their row numbers."""
+
+    class Decision(models.TextChoices):
+        KEEP_BOTH = "keep_both"
+        DROP_SECOND = "drop_second"
+        DROP_FIRST = "drop_first"
+
+    version = models.ForeignKey(DatasetVersion, on_delete=models.CASCADE, related_name="pair_decisions")
+    first = models.BigIntegerField(help_text="Number of the row that stands further up.")
+    second = models.BigIntegerField()
+    decision = models.CharField(max_length=20, choices=Decision.choices)
+
+    objects = MeasurementQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["version", "first", "second"], name="pair_decision_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.decision}: rows {self.first} and {self.second} of {self.version}"

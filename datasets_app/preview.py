@@ -14,7 +14,7 @@ from django.core.files.storage import FileSystemStorage, default_storage
 from celery_workers.data.formats import FileFormat, read_rows
 from celery_workers.data.plain import plain
 from celery_workers.data.rows import SourceFile, SourceRow
-from datasets_app.models import DatasetVersion
+from datasets_app.models import DatasetVersion, WaitingUpload
 from platform_site.common import store
 
 MAX_PAGE_CHARACTERS = 2 * 1024 * 1024
@@ -54,8 +54,8 @@ def _rows(source: SourceFile, file_format: FileFormat) -> Iterator[SourceRow]:
 
 
 @contextmanager
-def local_file(version: DatasetVersion) -> Iterator[Path]:
-    """Give a local path of a version's file, for the length of a ``with``.
+def local_file(version: DatasetVersion | WaitingUpload) -> Iterator[Path]:
+    """Give a local path of a stored file, for the length of a ``with``.
 
     Raises: ContentMissing, ContentCorrupt, Unavailable: as the store.
     """

@@ -21,7 +21,7 @@ from celery_workers.data.importing import OpenedRows, open_rows
 from celery_workers.data.report_building import ReportBuilder
 from celery_workers.data.rows import SourceFile
 from celery_workers.data.validation_report import ValidationReport
-from datasets_app.models import Dataset, DatasetVersion
+from datasets_app.models import Dataset, DatasetVersion, WaitingUpload
 from pipelines.engine.jsonb import storable, storable_object, storable_text
 from pipelines.models import Artifact
 from platform_site.common import store
@@ -86,7 +86,7 @@ def import_upload(
     limit = settings.ENV.max_upload_bytes
     if upload.size is None or upload.size > limit:
         raise TooLarge(f"a dataset may have at most {limit} bytes, got {upload.size}")
-    with _local_file(upload) as path, _mapped(path, _readable(upload.name), file_format, mapping or {}) as mapped:
+    with local_upload(upload) as path, _mapped(path, readable_name(upload.name), file_format, mapping or {}) as mapped:
         source = mapped.source
         sha256, size_bytes = store.digest_file(source.path)
         if existing := _find_version(user, name, sha256):
@@ -94,7 +94,7 @@ def import_upload(
         found = examine(source, mapped.file_format, note=mapped.note)
         stored = store.store_path(source.path)
         try:
-            imported = _keep(user, name, source, found, stored)
+            imported = keep_version(user, name, source, found, stored)
         except BaseException:
             forget(stored)
             raise
@@ -123,14 +123,15 @@ def _mapped(path: Path, name: str, file_format: FileFormat | None, mapping: Mapp
         try:
             write_mapped(source, target, mapping=mapping, file_format=file_format)
         except UserInputError as error:
-            raise _invalid_file(error) from error
+            raise invalid_file(error) from error
         pairs = ", ".join(f"{part} from {column!r}" for part, column in mapping.items())
         note = f"Mapped at upload: {pairs}. "
         mapped = SourceFile(path=target, name=f"{name.partition('.')[0] or name}.jsonl")
         yield _Mapped(source=mapped, file_format=FileFormat.JSONL, note=note)
 
 
-def _invalid_file(error: UserInputError) -> InvalidFile:
+def invalid_file(error: UserInputError) -> InvalidFile:
+    """Return what a request answers where a file or its mapping is at fault."""
     problem = Problem(message=error.message, code=error.code, field="columns" if error.field == "columns" else "file")
     return InvalidFile(error.message, errors=[problem], code=error.code)
 
@@ -144,7 +145,7 @@ def examine(source: SourceFile, file_format: FileFormat | None = None, *, note: 
         opened = open_rows(source, file_format=file_format)
         report = _check(opened)
     except UserInputError as error:
-        raise _invalid_file(error) from error
+        raise invalid_file(error) from error
     if not report.fit_rows:
         raise _nothing_fit(source, report)
     return Examination(
@@ -175,7 +176,7 @@ def _nothing_fit(source: SourceFile, report: ValidationReport) -> InvalidFile:
 
 
 @contextmanager
-def _local_file(upload: UploadedFile) -> Iterator[Path]:
+def local_upload(upload: UploadedFile) -> Iterator[Path]:
     """Give the path of the upload, writing it to a temporary file where it came in memory."""
     if isinstance(upload, TemporaryUploadedFile):
         upload.flush()
@@ -194,12 +195,25 @@ def _find_version(user: User, name: str, sha256: str) -> DatasetVersion | None:
 
 
 @transaction.atomic
-def _keep(user: User, name: str, source: SourceFile, found: Examination, stored: store.StoredObject) -> ImportedVersion:
+def keep_version(user: User, name: str, source: SourceFile, found: Examination, stored: store.StoredObject) -> ImportedVersion:
+    """Keep stored content as the next version of the user's dataset ``name``, unless one of its versions holds it."""
     dataset, _ = Dataset.objects.get_or_create(owner=user, name=name)
     Dataset.objects.select_for_update().get(pk=dataset.pk)  # one upload of a name numbers its version at a time
     if existing := _find_version(user, name, stored.sha256):
         return ImportedVersion(version=existing, created=False)
     return ImportedVersion(version=add_version(dataset, source, found, stored), created=True)
+
+
+@transaction.atomic
+def keep_child(
+    parent: DatasetVersion, source: SourceFile, found: Examination, stored: store.StoredObject, changes: Mapping[str, object]
+) -> ImportedVersion:
+    """Keep stored content as the version that ``changes`` made of ``parent``, unless one of its siblings holds it."""
+    dataset = Dataset.objects.select_for_update().get(pk=parent.dataset_id)  # numbers one version at a time
+    existing = dataset.versions.filter(sha256=stored.sha256).order_by("-number").first()
+    if existing is not None:
+        return ImportedVersion(version=existing, created=False)
+    return ImportedVersion(version=add_version(dataset, source, found, stored, parent=parent, changes=changes), created=True)
 
 
 def add_version(
@@ -234,12 +248,12 @@ def add_version(
 
 def forget(stored: store.StoredObject) -> None:
     """Remove content that no row came to refer to."""
-    if DatasetVersion.objects.filter(uri=stored.uri).exists() or Artifact.objects.filter(uri=stored.uri).exists():
+    if any(rows.objects.filter(uri=stored.uri).exists() for rows in (DatasetVersion, WaitingUpload, Artifact)):
         return
     store.remove_stored(stored.uri, manifest=stored.manifest, is_folder=stored.is_folder)
 
 
-def _readable(name: str | None) -> str:
+def readable_name(name: str | None) -> str:
     """Return a file name as its user knows it, without folders and unprintable characters."""
     printable = "".join(character for character in Path(name or "upload").name if character.isprintable())
     return printable[-200:] or "upload"

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from celery_workers.contract.errors import UserInputError
 from celery_workers.data.formats import FileFormat, read_rows
 from celery_workers.data.importing import open_rows
+from celery_workers.data.plain import plain
 from celery_workers.data.row_formats import Detected
 from celery_workers.data.rows import SourceFile, SourceRow
 from celery_workers.data.spellings import ALIASES
@@ -38,18 +39,22 @@ def write_mapped(
         for batch in read_rows(source, opened.file_format):
             for row in batch.rows:
                 output.write(b"\n" * (row.number - line - 1))
-                _write(output, row, names)
+                write_row(output, _renamed(row, names))
                 line = row.number
     return detected
 
 
-def _write(output: BinaryIO, row: SourceRow, names: Mapping[str, str]) -> None:
-    content: object
+def write_row(output: BinaryIO, row: SourceRow) -> None:
+    """Write a row as a line of JSON; one that cannot be read as the text of the reason."""
+    reason = row.problem.message if row.problem else "the row cannot be read"
+    content = reason if row.values is None else plain(row.values)
+    output.write(json.dumps(content, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+
+
+def _renamed(row: SourceRow, names: Mapping[str, str]) -> SourceRow:
     if row.values is None:
-        content = row.problem.message if row.problem else "the row cannot be read"
-    else:
-        content = {_new_name(column, names): value for column, value in row.values.items()}
-    output.write(json.dumps(content, ensure_ascii=False, default=str).encode("utf-8", "replace") + b"\n")
+        return row
+    return SourceRow(row.number, {_new_name(column, names): value for column, value in row.values.items()}, row.problem)
 
 
 def _new_name(column: str, names: Mapping[str, str]) -> str:

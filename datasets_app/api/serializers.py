@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from celery_workers.data.formats import FileFormat
 from celery_workers.data.spellings import PARTS
-from datasets_app.models import Dataset, DatasetVersion
+from datasets_app.models import Dataset, DatasetVersion, WaitingUpload
 
 FILE_FORMATS = ["auto", *FileFormat]
 
@@ -21,6 +22,11 @@ class UploadSerializer(serializers.Serializer):
         required=False,
         help_text='Column of the file for each part of a row, as JSON, where no row format fits the names: {"prompt": "frage", '
         '"completion": "antwort"}. Parts: ' + ", ".join(sorted(PARTS)) + ".",
+    )
+
+    keep = serializers.BooleanField(
+        default=False,
+        help_text="Keep the file where its rows fit no format, and answer 202 with where to map its columns.",
     )
 
     def validate_columns(self, columns: object) -> dict[str, str]:
@@ -74,6 +80,22 @@ class UploadedSerializer(serializers.ModelSerializer):
     def get_checks(self, version: DatasetVersion) -> dict[str, int]:
         """Return how many rows are fit, left out and warned about; the report names them."""
         return dict(version.report["summary"])
+
+
+class WaitingUploadSerializer(serializers.ModelSerializer):
+    """A file that is no version yet: ``code`` and ``detail`` say why, and its columns can be mapped."""
+
+    detail = serializers.CharField(source="reason")
+    links = serializers.SerializerMethodField()
+
+    class Meta:
+        model = WaitingUpload
+        fields = ["id", "name", "file_name", "file_format", "size_bytes", "sha256", "created_at", "code", "detail", "links"]
+
+    @extend_schema_field(serializers.DictField(child=serializers.CharField()))
+    def get_links(self, waiting: WaitingUpload) -> dict[str, str]:
+        """Return where the columns can be mapped: by a script, and on a page."""
+        return {"columns": f"/api/v1/datasets/uploads/{waiting.pk}/columns", "page": f"/datasets/uploads/{waiting.pk}"}
 
 
 class DatasetSerializer(serializers.ModelSerializer):

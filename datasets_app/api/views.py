@@ -25,10 +25,12 @@ from datasets_app.api.serializers import (
     UploadedSerializer,
     UploadSerializer,
     VersionQuerySerializer,
+    WaitingUploadSerializer,
 )
-from datasets_app.models import Dataset, DatasetVersion
+from datasets_app.models import Dataset, DatasetVersion, WaitingUpload
 from datasets_app.preview import read_page
 from datasets_app.services import import_upload
+from datasets_app.uploads import import_or_keep
 
 
 class UploadView(APIView):
@@ -44,25 +46,29 @@ class UploadView(APIView):
     @extend_schema(
         operation_id="datasets_upload",
         request={"multipart/form-data": UploadSerializer},
-        responses={201: UploadedSerializer},
+        responses={201: UploadedSerializer, 202: WaitingUploadSerializer},
     )
     def post(self, request: Request) -> Response:
         """Upload a CSV, TSV, JSON, JSON Lines, Parquet, text or Markdown file, or one of these compressed with gzip or zstd:
         the first or next version of the dataset of that name.
 
         Every row is checked; the report names what is wrong with which. The same content under the same name again gives
-        the version that holds it, and stores nothing.
+        the version that holds it, and stores nothing. With ``keep``, a file whose rows fit no format is kept until its
+        columns are mapped, and the answer is 202.
         """
         body = UploadSerializer(data=request.data)
         body.is_valid(raise_exception=True)
-        upload, file_format = body.validated_data["file"], body.validated_data["format"]
-        imported = import_upload(
+        asked = body.validated_data
+        bring = import_or_keep if asked["keep"] else import_upload
+        imported = bring(
             user=request.user,
-            upload=upload,
-            name=body.validated_data.get("name") or Path(upload.name).stem[:200],
-            file_format=None if file_format == "auto" else FileFormat(file_format),
-            mapping=body.validated_data.get("columns"),
+            upload=asked["file"],
+            name=asked.get("name") or Path(asked["file"].name).stem[:200],
+            file_format=None if asked["format"] == "auto" else FileFormat(asked["format"]),
+            mapping=asked.get("columns"),
         )
+        if isinstance(imported, WaitingUpload):
+            return Response(WaitingUploadSerializer(imported).data, status=status.HTTP_202_ACCEPTED)
         return Response(UploadedSerializer(imported.version).data, status=status.HTTP_201_CREATED)
 
 
