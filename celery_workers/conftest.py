@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +67,16 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: 
         LlamaForCausalLM(config).save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def architecture_folder(
+    tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerFast
+) -> Callable[[str], Path]:
+    """Give the folder of a random model of an architecture, made at first use; do not write to it."""
+    from celery_workers.modeling.tests.architectures import write_architecture
+
+    return cache(lambda name: write_architecture(tmp_path_factory.mktemp(name), name, tiny_tokenizer))
 
 
 @pytest.fixture(scope="session")

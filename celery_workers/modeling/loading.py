@@ -7,6 +7,7 @@ weight file can run code when it is loaded. No repository code runs either, and 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,18 @@ def load_base(
 
     ``attention`` is ``eager``, ``sdpa`` or a name registered with transformers' ``AttentionInterface``.
 
-    Raises: UserInputError: no safetensors, pickled weights only, own code in the repository, or not a causal language
-    model; the message says which. ResourceError: the memory of the machine or device does not suffice.
+    Raises: UserInputError: no safetensors, pickled weights only, own code in the repository, weights missing, or not a causal
+    language model; the message says which. ResourceError: the memory of the machine or device does not suffice.
+    """
+    import torch
+
+    return load_with(folder, device=torch.device(device), dtype=dtype, attn_implementation=attention)
+
+
+def load_with(folder: Path, *, device: torch.device, **options: object) -> PreTrainedModel:
+    """Return the causal language model in ``folder`` on ``device``; ``options`` go to transformers' ``from_pretrained``.
+
+    Raises: as ``load_base``.
     """
     import torch
     from safetensors import SafetensorError
@@ -39,21 +50,32 @@ def load_base(
     check_base_folder(folder)
     quiet_transformers()
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            attn_implementation=attention,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
+        loaded: tuple[PreTrainedModel, Mapping[str, set[str]]] = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
         )
-        torch.nn.Module.to(model, torch.device(device))
+        model, found = loaded
+        if "quantization_config" not in options:  # quantized weights were put in place, and may not be moved
+            torch.nn.Module.to(model, device)
         model.train(mode=False)
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise ResourceError(f"the base model does not fit into memory in {dtype}: {error}", code="out_of_memory") from error
-    except (ValueError, KeyError, OSError, SafetensorError) as error:
+        raise ResourceError(
+            f"the base model does not fit into memory in {options.get('dtype')}: {error}", code="out_of_memory"
+        ) from error
+    except (ValueError, KeyError, OSError, RuntimeError, SafetensorError) as error:
         raise UserInputError(f"the base model cannot be loaded: {error}", code="unusable_model") from error
+    _check_complete(found["missing_keys"])
     return model
+
+
+def _check_complete(missing: set[str]) -> None:
+    """Refuse weights with holes: transformers would fill them with random numbers and only write a line about it."""
+    if missing:
+        shown = ", ".join(sorted(missing)[:3]) + (", …" if len(missing) > 3 else "")
+        raise UserInputError(
+            f"the base model's safetensors must hold every weight of its architecture; {len(missing)} are missing: {shown}",
+            code="incomplete_model",
+            evidence={"missing": sorted(missing)[:50]},
+        )
 
 
 def load_adapter(base: PreTrainedModel, folder: Path, *, is_trainable: bool = False) -> PeftModel:
@@ -68,9 +90,39 @@ def load_adapter(base: PreTrainedModel, folder: Path, *, is_trainable: bool = Fa
 
     check_adapter_folder(folder)
     try:
-        return PeftModel.from_pretrained(base, folder, is_trainable=is_trainable, local_files_only=True)
+        model = PeftModel.from_pretrained(base, folder, is_trainable=is_trainable, local_files_only=True)
     except (ValueError, KeyError, OSError, RuntimeError, SafetensorError) as error:
         raise UserInputError(f"the adapter does not fit the base model: {error}", code="unusable_adapter") from error
+    check_adapter_fits(model, folder)
+    return model
+
+
+def check_adapter_fits(model: PeftModel, folder: Path) -> None:
+    """Check that the adapter file in ``folder`` has exactly the weights that ``model``, made for it, holds, by name and shape.
+
+    PEFT only warns of weights that are missing or left over, as with an adapter of a model with fewer layers.
+
+    Raises: UserInputError: they differ; the message names some.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    expected = {
+        name: tuple(tensor.shape) for name, tensor in get_peft_model_state_dict(model, save_embedding_layers=False).items()
+    }
+    with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
+        found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    lines = [
+        f"{name} is {found.get(name, 'missing')} in the adapter and {expected.get(name, 'missing')} in the base model"
+        for name in sorted(expected.keys() | found.keys())
+        if expected.get(name) != found.get(name)
+    ]
+    if lines:
+        raise UserInputError(
+            f"the adapter belongs to another base model: {len(lines)} of its weights do not fit, such as {lines[0]}",
+            code="adapter_of_another_base",
+            evidence={"differences": lines[:20]},
+        )
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -108,6 +160,12 @@ def check_base_folder(folder: Path) -> None:
             "use an architecture that transformers knows",
             code="remote_code",
         )
+    if "quantization_config" in config:
+        raise UserInputError(
+            "the base model's weights are quantized already (quantization_config in config.json); name the unquantized model:"
+            " method qlora quantizes while it loads, and exports are merged with the unquantized weights",
+            code="quantized_base",
+        )
     if not any(folder.glob("*.safetensors")):
         raise _no_safetensors(folder, what="the base model", expected="model.safetensors")
 
@@ -129,12 +187,15 @@ def vocabulary_size_of(model: torch.nn.Module) -> int:
 
 def quiet_transformers() -> None:
     """Keep transformers' progress bars and advice out of the run's log."""
+    import logging
     import warnings
 
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    # bitsandbytes, which peft imports where it is installed, asks for a package of compiled kernels that is not wanted here
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # peft <= 0.21 calls what transformers >= 5.24 renamed; drop when peft follows
     warnings.filterwarnings("ignore", message=r".*gradient_checkpointing.* is deprecated", category=FutureWarning)
 
