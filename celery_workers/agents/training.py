@@ -1,4 +1,4 @@
-"""Tune a base model on tokenized examples: LoRA, with checkpoints and exact resume."""
+"""Tune a base model on tokenized examples: LoRA, QLoRA or full weights, with checkpoints and exact resume."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from celery_workers.contract import Agent, AgentContext, Category, Examples, Model, Queue, Report, UserInputError
 from celery_workers.training.config import TrainingConfig
 
+FULL_KINDS = ("base", "merged")
+
 __all__ = ["TrainingAgent", "TrainingConfig", "TrainingInputs", "TrainingOutputs"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingInputs:
-    """``eval_examples`` are only measured; ``model`` is an adapter of an earlier training to train on."""
+    """``eval_examples`` are only measured; ``model`` is what an earlier training made, to train on: an adapter with methods
+    lora and qlora, full weights with method full."""
 
     examples: Examples
     eval_examples: Examples | None = None
@@ -21,7 +24,7 @@ class TrainingInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOutputs:
-    """``model`` is the tuned adapter; ``report`` has its curves."""
+    """``model`` is the tuned adapter, or with method full the tuned weights; ``report`` has its curves."""
 
     model: Model
     report: Report
@@ -38,33 +41,34 @@ class TrainingAgent(Agent[TrainingConfig, TrainingInputs, TrainingOutputs]):
     def run(self, ctx: AgentContext, config: TrainingConfig, inputs: TrainingInputs) -> TrainingOutputs:
         """Train, then write the adapter and the report."""
         from celery_workers.training.loop import train
-        from celery_workers.training.outputs import describe_adapter, make_report, save_adapter, summarize
+        from celery_workers.training.outputs import describe_model, make_report, save_model, summarize
         from celery_workers.training.sources import Sources
 
         base_model = _base_model(config, inputs)
-        base_folder = ctx.reference(base_model)
+        is_full = config.method == "full"
+        base_folder = inputs.model.path if inputs.model and is_full else ctx.reference(base_model)
         sources = Sources(
             base_folder=base_folder,
             examples=inputs.examples,
             eval_examples=inputs.eval_examples,
-            adapter_folder=inputs.model.path if inputs.model else None,
+            adapter_folder=inputs.model.path if inputs.model and not is_full else None,
         )
         training = train(ctx, config, sources)
 
         folder, report_path = ctx.workdir / "model", ctx.workdir / "report.json"
-        save_adapter(training, folder, base_model=base_model, base_folder=base_folder)
+        save_model(training, folder, base_model=base_model, base_folder=base_folder)
         report = make_report(training, base_model=base_model)
         report_metadata = dict(report.write(report_path))
         examples = inputs.examples.metadata
         metadata = {
-            "model_kind": "adapter",
             "base_model": base_model,
+            "source_sha256": inputs.model.sha256 if inputs.model and is_full else "",
             "method": config.method,
             "objective": config.objective,
             "tokenizer_digest": examples.get("tokenizer_digest"),
             "template": examples.get("template"),
-            **describe_adapter(training),
             **summarize(training),
+            **describe_model(training),
         }
         return TrainingOutputs(
             model=Model(path=folder, metadata=metadata), report=Report(path=report_path, metadata=report_metadata)
@@ -72,23 +76,33 @@ class TrainingAgent(Agent[TrainingConfig, TrainingInputs, TrainingOutputs]):
 
 
 def _base_model(config: TrainingConfig, inputs: TrainingInputs) -> str:
-    """Return the reference of the base model: the adapter's, else the config's, else the examples'.
+    """Return the reference of the base model: the model input's, else the config's, else the examples'.
 
-    Raises: UserInputError: the model input is no adapter, or belongs to another base than the config names.
+    Raises: UserInputError: the model input is not what the method trains on, or belongs to another base than the config names.
     """
     if inputs.model is None:
         return config.base_model or str(inputs.examples.metadata["base_model"])
-    kind, base_model = inputs.model.metadata.get("model_kind"), str(inputs.model.metadata.get("base_model"))
-    if kind != "adapter":
-        raise UserInputError(
-            f"the model input must be an adapter to train on, got {kind}; name full weights as base_model instead,"
-            " model:<ModelVersion id> for one of the registry",
-            code="unsupported_model",
-        )
+    kind, base_model = str(inputs.model.metadata.get("model_kind")), str(inputs.model.metadata.get("base_model"))
+    _check_model_input(kind, config.method)
     if config.base_model not in (None, base_model):
         raise UserInputError(
-            f"base_model must be that of the adapter, {base_model}, or empty, got {config.base_model}",
+            f"base_model must be that of the model input, {base_model}, or empty, got {config.base_model}",
             code="adapter_of_another_base",
             field="base_model",
         )
     return base_model
+
+
+def _check_model_input(kind: str, method: str) -> None:
+    if method == "full" and kind not in FULL_KINDS:
+        raise UserInputError(
+            f"with method full the model input must be full weights, got {kind}; export the adapter merged first, or use method"
+            " lora or qlora to train on it",
+            code="unsupported_model",
+        )
+    if method != "full" and kind != "adapter":
+        raise UserInputError(
+            f"with method {method} the model input must be an adapter to train on, got {kind}; name full weights as base_model"
+            " instead, model:<ModelVersion id> for one of the registry",
+            code="unsupported_model",
+        )

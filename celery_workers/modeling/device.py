@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import resource
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
+CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 def pick_device() -> torch.device:
@@ -25,3 +28,18 @@ def peak_memory_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # kibibytes on Linux
+
+
+def memory_limit_bytes(device: torch.device) -> int:
+    """Return the memory that a process may use at most: the device's, or for the CPU the machine's or the container's."""
+    import psutil
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    limits = [psutil.virtual_memory().total]
+    for path in CGROUP_LIMITS:
+        text = path.read_text(encoding="ascii").strip() if path.is_file() else "max"
+        if text.isdecimal():  # "max" is no limit
+            limits.append(int(text))
+    return min(limits)

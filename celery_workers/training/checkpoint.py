@@ -1,6 +1,6 @@
 """Save a training whole, and take it up again exactly.
 
-A checkpoint folder holds ``adapter.safetensors`` (trained weights), ``optimizer.safetensors`` (AdamW's moments),
+A checkpoint folder holds ``adapter.safetensors`` (trained weights), ``optimizer.safetensors`` (its state),
 ``random.safetensors`` (states of torch's generators), ``state.json`` (step and history) and ``checkpoint.json``: the
 sha256 of each of these, and what the training was: data, config, base model, precision, versions. The order of rows and
 the learning rate follow from the step. Nothing is pickled.
@@ -164,11 +164,16 @@ def restore(checkpoint: Checkpoint, *, parameters: Mapping[str, torch.nn.Paramet
 def _optimizer_tensors(
     parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> dict[str, torch.Tensor]:
-    return {
-        f"{name}/{key}": value.detach().contiguous()
-        for name, parameter in parameters.items()
-        for key, value in optimizer.state[parameter].items()
-    }
+    tensors: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name, parameter in parameters.items():
+        for key, value in optimizer.state[parameter].items():
+            tensor = value.detach().contiguous() if isinstance(value, torch.Tensor) else torch.tensor(value)
+            if tensor.data_ptr() in seen:  # the 8-bit optimizer's code tables are one object; safetensors stores none twice
+                tensor = tensor.clone()
+            seen.add(tensor.data_ptr())
+            tensors[f"{name}/{key}"] = tensor
+    return tensors
 
 
 def _restore_optimizer(
@@ -177,7 +182,8 @@ def _restore_optimizer(
     for full_name, tensor in tensors.items():
         name, _, key = full_name.rpartition("/")
         parameter = parameters[name]
-        optimizer.state[parameter][key] = tensor.to(parameter.device)
+        is_count = tensor.ndim == 0 and tensor.dtype == torch.int64  # the 8-bit optimizer counts its steps in a plain int
+        optimizer.state[parameter][key] = int(tensor) if is_count else tensor.to(parameter.device)
 
 
 def _random_states() -> dict[str, torch.Tensor]:

@@ -10,7 +10,6 @@ from pydantic.config import JsonDict
 from celery_workers.contract.config import AgentConfig, BaseModelRef, environment_default
 
 ALL_LINEAR = "all-linear"
-LATER_METHODS = ("qlora", "full")
 LATER_OBJECTIVES = ("pretraining", "dpo", "orpo", "kto", "reward")
 
 
@@ -27,12 +26,19 @@ def _group(name: str, unit: str = "") -> JsonDict:
 
 
 ModuleNames = Annotated[list[str], BeforeValidator(_split_names)]
+Method = Literal["lora", "qlora", "full"]
+OptimizerName = Literal["adamw", "adamw_8bit", "adafactor", "sgd"]
 
 
 class TrainingConfig(AgentConfig):
     """Settings of the training step."""
 
-    method: Literal["lora"] = Field("lora", description="How weights are changed.", json_schema_extra=_group("Method"))
+    method: Method = Field(
+        "lora",
+        description="Which weights change: lora (float32 adapters over the frozen base), qlora (the same over a base in 4 bits:"
+        " nf4, double quantization), full (the base's own weights, in float32).",
+        json_schema_extra=_group("Method"),
+    )
     objective: Literal["sft"] = Field(
         "sft", description="What is learned: sft, the supervised tokens of the examples.", json_schema_extra=_group("Method")
     )
@@ -66,8 +72,29 @@ class TrainingConfig(AgentConfig):
     target_modules: ModuleNames = Field(
         _names_of(environment_default("DEFAULT_TARGET_MODULES", "q_proj,v_proj")),
         min_length=1,
-        description="Names of the linear layers to adapt, by comma, or all-linear for every one but the head.",
+        description="Linear layers to adapt, by comma: last parts of their names (q_proj), longer ends"
+        " (layers.0.self_attn.q_proj), or all-linear for every one but the head.",
         json_schema_extra=_group("LoRA"),
+    )
+    use_dora: bool = Field(
+        False,
+        description="DoRA: learn the length of each weight column apart from its direction. Slower, better at low ranks.",
+        json_schema_extra=_group("LoRA"),
+    )
+    use_rslora: bool = Field(
+        False,
+        description="rsLoRA: scale the update by alpha / sqrt(rank) instead of alpha / rank; steadier at high ranks.",
+        json_schema_extra=_group("LoRA"),
+    )
+    modules_to_save: ModuleNames = Field(
+        [],
+        description="Modules to train whole beside the adapters and store with them, by comma, such as embed_tokens, lm_head.",
+        json_schema_extra=_group("LoRA"),
+    )
+    train_modules: ModuleNames = Field(
+        [],
+        description="With method full, the modules to train, by comma, such as layers.29, lm_head. Empty: all.",
+        json_schema_extra=_group("Method"),
     )
 
     learning_rate: float = Field(
@@ -83,7 +110,19 @@ class TrainingConfig(AgentConfig):
         description="Share of the steps in which the rate rises, 0 to 1.",
         json_schema_extra=_group("Optimization"),
     )
-    weight_decay: float = Field(0.0, ge=0, le=1, description="AdamW weight decay.", json_schema_extra=_group("Optimization"))
+    optimizer: OptimizerName = Field(
+        "adamw",
+        description="adamw (8 bytes a trained weight for its state), adamw_8bit (2 bytes), adafactor (near none) or sgd (none,"
+        " without momentum).",
+        json_schema_extra=_group("Optimization"),
+    )
+    weight_decay: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of each weight taken off per step and learning rate.",
+        json_schema_extra=_group("Optimization"),
+    )
     max_grad_norm: float = Field(
         1.0,
         gt=0,
@@ -121,7 +160,7 @@ class TrainingConfig(AgentConfig):
 
     precision: Literal["auto", "bfloat16", "float32"] = Field(
         "auto",
-        description="Number type of the computation; auto measures which is faster. Adapters stay float32.",
+        description="Number type of the computation; auto measures which is faster. Trained weights stay float32.",
         json_schema_extra=_group("Machine"),
     )
     gradient_checkpointing: bool = Field(
@@ -147,11 +186,6 @@ class TrainingConfig(AgentConfig):
         json_schema_extra=_group("Machine"),
     )
 
-    @field_validator("method", mode="before")
-    @classmethod
-    def _method_is_built(cls, value: object) -> object:
-        return _refuse_later(value, LATER_METHODS, built="lora")
-
     @field_validator("objective", mode="before")
     @classmethod
     def _objective_is_built(cls, value: object) -> object:
@@ -161,6 +195,19 @@ class TrainingConfig(AgentConfig):
     def _all_linear_stands_alone(self) -> TrainingConfig:
         if ALL_LINEAR in self.target_modules and len(self.target_modules) > 1:
             raise ValueError(f"target_modules must be names or {ALL_LINEAR}, not both, got {self.target_modules}")
+        return self
+
+    @model_validator(mode="after")
+    def _options_belong_to_the_method(self) -> TrainingConfig:
+        if self.method == "full":
+            unused = [name for name in ("use_dora", "use_rslora", "modules_to_save") if getattr(self, name)]
+            if unused:
+                raise ValueError(f"{unused[0]} belongs to methods lora and qlora, got method full; leave it out")
+        elif self.train_modules:
+            raise ValueError(
+                f"train_modules belongs to method full, got method {self.method}; name modules_to_save to train modules whole"
+                " beside the adapters"
+            )
         return self
 
 

@@ -1,18 +1,33 @@
-"""AdamW and the course of its learning rate."""
+"""The optimizers and the course of their learning rate."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import cast
 
 import torch
 
 from celery_workers.training.config import TrainingConfig
 
 
-def make_optimizer(parameters: Iterable[torch.nn.Parameter], config: TrainingConfig) -> torch.optim.AdamW:
-    """Return AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) with its state in the parameters' float32."""
-    return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+def make_optimizer(parameters: Iterable[torch.nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:
+    """Return the optimizer of ``config``; its state is made at its first step.
+
+    adamw: Loshchilov and Hutter 2019, arXiv:1711.05101, state in float32. adamw_8bit: Dettmers et al. 2022, arXiv:2110.02861,
+    state in blocks of 256 bytes with a float32 maximum each, tensors of fewer than 4096 weights in float32. adafactor: Shazeer
+    and Stern 2018, arXiv:1804.04235, a row and a column per matrix; its steps are relative to the weights' size.
+    """
+    rates = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    if config.optimizer == "adamw_8bit":
+        from bitsandbytes.optim import AdamW8bit  # a second of imports that the others need not pay
+
+        return cast("torch.optim.Optimizer", AdamW8bit(parameters, **rates))
+    if config.optimizer == "adafactor":
+        return torch.optim.Adafactor(parameters, **rates)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, **rates)
+    return torch.optim.AdamW(parameters, fused=True, **rates)
 
 
 def learning_rate_at(step: int, config: TrainingConfig, *, total_steps: int) -> float:

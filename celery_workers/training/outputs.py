@@ -1,4 +1,4 @@
-"""Write what a training leaves behind: the adapter with its tokenizer, and the report."""
+"""Write what a training leaves behind: adapter or full weights with their tokenizer, and the report."""
 
 from __future__ import annotations
 
@@ -7,47 +7,81 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 
 from celery_workers.contract.context import Figure, ReportDocument, Series, Table
 from celery_workers.contract.errors import BugError
+from celery_workers.export.merged import save_full
 from celery_workers.modeling.device import peak_memory_bytes
 from celery_workers.modeling.loading import ADAPTER_CONFIG, load_tokenizer
+from celery_workers.modeling.quantization import NF4
+from celery_workers.training.lora import trainable_parameters
+from celery_workers.training.methods import TrainedModel
 from celery_workers.training.setup import Training
 
 REPORT_POINTS = 500
 """Most points of a curve in the report; the run's metrics have all."""
 
 
-def save_adapter(training: Training, folder: Path, *, base_model: str, base_folder: Path) -> None:
-    """Write the adapter in PEFT's format, and the tokenizer, to ``folder``. Same weights give the same bytes.
+def save_model(training: Training, folder: Path, *, base_model: str, base_folder: Path) -> None:
+    """Write what was trained to ``folder``: an adapter in PEFT's format, or full weights; and the tokenizer.
 
-    ``base_model`` is the reference that the adapter belongs to, which PEFT would otherwise record as a path.
+    Same weights give the same bytes. ``base_model`` is the reference that the model belongs to.
     """
-    # "auto" would ask the hub whether the base's vocabulary has grown; only adapters are trained here
-    training.model.save_pretrained(str(folder), save_embedding_layers=False)
+    tokenizer = load_tokenizer(base_folder)
+    if isinstance(training.model, PeftModel):
+        _save_adapter(training.model, folder, base_model=base_model)
+        tokenizer.save_pretrained(folder)
+    else:
+        save_full(training.model, tokenizer, folder, dtype="float32")
+    for file in folder.iterdir():
+        file.chmod(0o644)
+
+
+def _save_adapter(model: PeftModel, folder: Path, *, base_model: str) -> None:
+    """Write the adapter; PEFT would record the base as a path of this machine."""
+    # "auto" would ask the hub whether the base's vocabulary has grown; whole embeddings are in modules_to_save
+    model.save_pretrained(str(folder), save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's template; the registry writes a card of its own
     path = folder / ADAPTER_CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = base_model
     config["target_modules"] = sorted(config["target_modules"])  # PEFT keeps a set, whose order changes by process
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    load_tokenizer(base_folder).save_pretrained(folder)
-    for file in folder.iterdir():
-        file.chmod(0o644)
 
 
-def describe_adapter(training: Training) -> dict[str, object]:
-    """Return rank, alpha and target modules of the adapter itself; one that was trained on keeps its own."""
+def describe_model(training: Training) -> dict[str, object]:
+    """Return what was trained, and how much of the model that is, 0 to 1; an adapter that was trained on keeps its settings."""
+    trained, total = trained_and_all(training.model)
+    counts = {"trainable_parameters": trained, "total_parameters": total, "trainable_share": trained / total}
+    if not isinstance(training.model, PeftModel):
+        return {"model_kind": "merged", "train_modules": training.config.train_modules, **counts}
     lora = training.model.peft_config["default"]
     if not isinstance(lora, LoraConfig):
         raise BugError(f"a LoRA adapter was trained, found {type(lora).__name__}")
-    return {"lora_r": lora.r, "lora_alpha": lora.lora_alpha, "target_modules": sorted(lora.target_modules or ())}
+    return {
+        "model_kind": "adapter",
+        "lora_r": lora.r,
+        "lora_alpha": lora.lora_alpha,
+        "target_modules": sorted(lora.target_modules or ()),
+        "use_dora": lora.use_dora,
+        "use_rslora": lora.use_rslora,
+        "modules_to_save": sorted(lora.modules_to_save or ()),
+        "quantization": NF4 if training.config.method == "qlora" else None,
+        **counts,
+    }
+
+
+def trained_and_all(model: TrainedModel) -> tuple[int, int]:
+    """Return the numbers of trained and of all weights; 4-bit weights count one each, though they lie two to a byte."""
+    trained = sum(parameter.numel() for parameter in trainable_parameters(model).values())
+    return trained, int(model.num_parameters())
 
 
 def summarize(training: Training) -> dict[str, str | int | float | bool | None]:
     """Return the numbers of the whole training, over all its attempts. Losses are per supervised token, in nats."""
     history, plan = training.history, training.plan
+    trained, total = trained_and_all(training.model)
     return {
         "final_loss": history.losses[-1],
         "eval_loss": history.eval_losses[-1] if history.eval_losses else None,
@@ -58,7 +92,8 @@ def summarize(training: Training) -> dict[str, str | int | float | bool | None]:
         "training_seconds": round(history.seconds, 3),
         "tokens_per_second": round(history.tokens / history.seconds, 1),
         "peak_memory_bytes": peak_memory_bytes(training.device),
-        "trainable_parameters": sum(parameter.numel() for parameter in training.parameters.values()),
+        "trainable_parameters": trained,
+        "trainable_share": trained / total,
         "precision": training.precision,
         "device": training.device.type,
     }

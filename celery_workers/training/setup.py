@@ -9,18 +9,17 @@ import torch
 from celery_workers.contract.context import AgentContext
 from celery_workers.data.examples_file import ExamplesTable, open_examples
 from celery_workers.modeling.device import pick_device
-from celery_workers.modeling.loading import vocabulary_size_of
 from celery_workers.modeling.precision import Precision, fastest_precision
 from celery_workers.training.attention import join_rows
 from celery_workers.training.batches import Plan, plan_steps
 from celery_workers.training.checkpoint import Checkpoint, Identity, open_checkpoint, restore
+from celery_workers.training.checks import check_training
 from celery_workers.training.config import TrainingConfig
 from celery_workers.training.history import History
 from celery_workers.training.identity import describe_training
 from celery_workers.training.lora import trainable_parameters
 from celery_workers.training.methods import TrainedModel, load_training_base, prepare_model
 from celery_workers.training.optimizer import make_optimizer
-from celery_workers.training.rows import check_rows, check_tokenizer
 from celery_workers.training.sources import Sources
 
 
@@ -49,16 +48,15 @@ def set_up(ctx: AgentContext, config: TrainingConfig, sources: Sources) -> Train
     """Load and check everything, and go back to the checkpoint if there is one."""
     device = pick_device()
     seed = ctx.seed if config.seed is None else config.seed
-    identity = describe_training(config, seed=seed, sources=sources)
-    checkpoint = open_checkpoint(ctx.resume_from, identity=identity) if ctx.resume_from else None
-    check_tokenizer(sources.examples, sources.base_folder)
     rows = open_examples(sources.examples.path)
     eval_rows = open_examples(sources.eval_examples.path) if sources.eval_examples else None
+    check_training(config, sources, rows=rows, eval_rows=eval_rows, device=device)
+    identity = describe_training(config, seed=seed, sources=sources)
+    checkpoint = open_checkpoint(ctx.resume_from, identity=identity) if ctx.resume_from else None
 
     precision = _choose_precision(config, checkpoint, device)
     torch.manual_seed(seed)
     model, can_join = _load_model(ctx, config, sources, device=device, precision=precision)
-    _check_data(model, rows, eval_rows)
     parameters = trainable_parameters(model)
     optimizer = make_optimizer(parameters.values(), config)
     if checkpoint:
@@ -93,21 +91,13 @@ def _choose_precision(config: TrainingConfig, checkpoint: Checkpoint | None, dev
 def _load_model(
     ctx: AgentContext, config: TrainingConfig, sources: Sources, *, device: torch.device, precision: Precision
 ) -> tuple[TrainedModel, bool]:
-    base = load_training_base(sources, device=device, precision=precision)
+    base = load_training_base(config, sources, device=device, precision=precision)
     can_join = join_rows(base)
     if not can_join:
         ctx.log("Rows of this architecture cannot be joined, so each runs alone: slower, and just as exact.", level="WARNING")
     if config.gradient_checkpointing:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return prepare_model(base, config, sources), can_join
-
-
-def _check_data(model: TrainedModel, rows: ExamplesTable, eval_rows: ExamplesTable | None) -> None:
-    vocabulary_size = vocabulary_size_of(model)
-    max_positions = getattr(model.config, "max_position_embeddings", None)
-    check_rows(rows, vocabulary_size=vocabulary_size, max_positions=max_positions, what="examples")
-    if eval_rows is not None:
-        check_rows(eval_rows, vocabulary_size=vocabulary_size, max_positions=max_positions, what="evaluation examples")
 
 
 def _log_start(training: Training, checkpoint: Checkpoint | None) -> None:

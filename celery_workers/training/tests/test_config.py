@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from celery_workers.training.config import TrainingConfig
 
 
-@pytest.mark.parametrize(("field", "value"), [("method", "qlora"), ("method", "full"), ("objective", "dpo")])
+@pytest.mark.parametrize(("field", "value"), [("objective", "dpo")])
 def test_what_comes_later_is_refused_by_name(field: str, value: str) -> None:
     with pytest.raises(ValidationError, match=f"{value} comes in a later release"):
         TrainingConfig.model_validate({field: value})
@@ -20,6 +20,20 @@ def test_target_modules_take_names_by_comma_or_as_a_list() -> None:
     assert TrainingConfig(target_modules=["all-linear"]).target_modules == ["all-linear"]
     with pytest.raises(ValidationError, match="not both"):
         TrainingConfig(target_modules="q_proj,all-linear")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"method": "full", "use_dora": True}, "use_dora belongs to methods lora and qlora, got method full"),
+        ({"method": "full", "modules_to_save": "lm_head"}, "modules_to_save belongs to methods lora and qlora"),
+        ({"method": "qlora", "train_modules": "lm_head"}, "train_modules belongs to method full, got method qlora"),
+    ],
+    ids=["dora-full", "saved-full", "parts-qlora"],
+)
+def test_options_of_another_method_are_refused(config: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TrainingConfig.model_validate(config)
 
 
 @pytest.mark.parametrize(
