@@ -25,8 +25,9 @@ from django.utils import timezone
 from kombu import Exchange, Queue
 
 from celery_workers import gpu
+from celery_workers.device_profile import profile_of
 from celery_workers.gpu import DeviceSlots
-from celery_workers.queues import CONTROL, CONTROL_THREADS, WORK_QUEUES, places_of, threads_of
+from celery_workers.queues import CONTROL, CONTROL_THREADS, IMPORT_QUEUE, IMPORT_THREADS, WORK_QUEUES, places_of, threads_of
 from celery_workers.tracker import Tracker
 from pipelines.engine.children import ChildPool, Warm
 from pipelines.engine.supervisor import Orders, Slot
@@ -50,6 +51,7 @@ class WorkerState:
         self._running: set[Orders] = set()
         self._is_shutting_down = False
         self._started_at = timezone.now()
+        self._profile: dict[str, object] = {}
 
     @contextmanager
     def slot(self) -> Iterator[Slot | None]:
@@ -78,6 +80,11 @@ class WorkerState:
         for orders in list(self._running):
             orders.shutdown()
 
+    def measure(self) -> None:
+        """Find out what the first of its places can do, for estimates; the next report says so."""
+        machine = profile_of(self.places[0], threads=self._threads)
+        self._profile = machine.model_dump() if machine else {}
+
     def close(self) -> None:
         """End the warm agent processes."""
         for pool in self._pools.values():
@@ -93,6 +100,7 @@ class WorkerState:
                 "queue": self.queue,
                 "slots": len(self.places),
                 "devices": names,
+                "profile": self._profile,
                 "started_at": self._started_at,
                 "last_seen_at": now,
                 "expires_at": now + timedelta(seconds=settings.ENV.lease_seconds),
@@ -136,6 +144,16 @@ class Heartbeat(threading.Thread):
                 connection.close()
 
 
+def _measure_and_report(states: list[WorkerState]) -> None:
+    for state in states:
+        state.measure()
+        try:
+            state.report()
+        except DatabaseError as error:
+            logger.warning("The profile of worker %s cannot be written yet: %s", state.name, error)
+    connection.close()
+
+
 class _Process:
     """The states of this process's queues, from the worker's start to its end."""
 
@@ -143,6 +161,7 @@ class _Process:
         self.states: dict[str, WorkerState] = {}
         self.heartbeat: Heartbeat | None = None
         self.tracker: Tracker | None = None
+        self.is_shutting_down = False
 
 
 _process = _Process()
@@ -153,13 +172,19 @@ def state_of(queue: str) -> WorkerState | None:
     return _process.states.get(queue)
 
 
+def is_shutting_down() -> bool:
+    """Whether this process was told to end."""
+    return _process.is_shutting_down
+
+
 @celeryd_init.connect
 def size_pool(conf: object, options: dict[str, object], **_: object) -> None:
-    """Give the worker a thread per slot and one more, unless ``-c`` says otherwise."""
+    """Give the worker a thread per slot, and those for the reconciler and for imports, unless ``-c`` says otherwise."""
     named = options.get("queues") or []
     queues = named.split(",") if isinstance(named, str) else list(named)  # type: ignore[call-overload]
     slots = sum(len(places_of(queue)) for queue in queues if queue in WORK_QUEUES)
-    conf.worker_concurrency = slots + CONTROL_THREADS  # type: ignore[attr-defined]
+    imports = IMPORT_THREADS if IMPORT_QUEUE in queues else 0
+    conf.worker_concurrency = slots + CONTROL_THREADS + imports  # type: ignore[attr-defined]
 
 
 @celeryd_after_setup.connect
@@ -178,6 +203,7 @@ def start_working(**_: object) -> None:
     _process.heartbeat.start()
     for state in states:
         state.warm_up()
+    threading.Thread(target=_measure_and_report, args=(states,), name="device-profiler", daemon=True).start()
     if settings.ENV.mlflow_tracking_uri and "cpu" in _process.states:
         _process.tracker = Tracker(settings.ENV.mlflow_tracking_uri)
         _process.tracker.start()
@@ -186,6 +212,7 @@ def start_working(**_: object) -> None:
 @worker_shutting_down.connect
 def stop_nodes(**_: object) -> None:
     """Have every running node save and stop, so that Celery's wait for its tasks is short."""
+    _process.is_shutting_down = True
     for state in _process.states.values():
         state.shut_down()
     if _process.tracker is not None:

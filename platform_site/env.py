@@ -25,6 +25,18 @@ def _split(value: object) -> object:
 Names = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 
 
+def _prices(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    pairs = [part.rpartition("=") for part in value.split(",") if part.strip()]
+    if any(not name.strip() or not price.strip() for name, _, price in pairs):
+        raise ValueError("prices must be name=price, by comma")
+    return {name.strip(): price for name, _, price in pairs}
+
+
+Prices = Annotated[dict[str, Annotated[float, Field(ge=0)]], NoDecode, BeforeValidator(_prices)]
+
+
 class Environment(BaseSettings):
     """Every variable that the platform reads. Empty text counts as not set."""
 
@@ -53,14 +65,24 @@ class Environment(BaseSettings):
     )
     default_batch_size: int = Field(4, ge=1, le=4096, description="Rows per micro-batch when a config names none.")
     max_upload_bytes: int = Field(2_147_483_648, ge=1, description="Largest upload in bytes.")
+    max_import_bytes: int = Field(
+        8_589_934_592, ge=1, description="Largest import from the Hub or a bucket in bytes, as it is stored there."
+    )
     model_roots: Names = Field([], description="Folders whose subfolders are usable as local:<name>, by comma.")
     hf_token: str = Field("", description="Token for the Hugging Face Hub. Never reaches an agent process.")
+    hf_endpoint: str = Field(
+        "", pattern=r"^(https?://.+)?$", description="Address of the Hub or of a mirror of it. Empty: https://huggingface.co."
+    )
     mlflow_tracking_uri: str = Field(
         "", pattern=r"^(https?://.+)?$", description="MLflow server that every training is told to. Empty: none."
     )
     secret_key: str = Field("", description="Django's secret. Required in production; made and kept in VAR_DIR otherwise.")
     allowed_hosts: Names = Field(["127.0.0.1", "localhost", "[::1]"], description="Host names served, by comma.")
     var_dir: Path = Field(ROOT / "var", description="Folder of everything the platform writes on this machine.")
+    device_hour_prices: Prices = Field(
+        {}, description="Prices of an hour by device name or its beginning: NVIDIA H100=2.5,cpu=0.1. Empty: no costs are shown."
+    )
+    price_currency: str = Field("EUR", min_length=1, max_length=3, description="Currency of the prices, as its ISO code.")
     lease_seconds: float = Field(20.0, ge=2, le=600, description="Seconds after which a silent worker loses its node.")
     reconcile_seconds: float = Field(3.0, ge=0.2, le=60, description="Seconds between two looks of the reconciler.")
     cancel_grace_seconds: float = Field(20.0, ge=0, le=600, description="Seconds a node may take to stop before it is killed.")

@@ -6,11 +6,13 @@ paired bootstrap. The same reports and the same seed give the same intervals.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
 
-from celery_workers.contract import Agent, AgentConfig, AgentContext, Category, Report
+from celery_workers.contract import Agent, AgentConfig, AgentContext, Category, Estimate, EstimateContext, Report
+from celery_workers.contract.estimates import JsonObject
 from celery_workers.evaluation.compare import Resampling, SubjectComparison, compare, gather_subjects, pick_baseline, verdict
 from celery_workers.evaluation.comparison_report import write_comparison
 from celery_workers.evaluation.subject import Subject, read_evaluation
@@ -45,6 +47,15 @@ class ComparisonAgent(Agent[ComparisonConfig, ComparisonInputs, ComparisonOutput
 
     title = "Comparison"
     category = Category.EVALUATION
+
+    def estimate(
+        self,
+        ctx: EstimateContext,  # noqa: ARG002
+        config: ComparisonConfig,  # noqa: ARG002
+        inputs: Mapping[str, Sequence[JsonObject]],  # noqa: ARG002
+    ) -> Estimate:
+        """Say how long it takes: a moment, whatever the rows."""
+        return Estimate(seconds=2.0)
 
     def run(self, ctx: AgentContext, config: ComparisonConfig, inputs: ComparisonInputs) -> ComparisonOutputs:
         """Read the reports, compare each model with the baseline, write the report."""

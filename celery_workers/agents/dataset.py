@@ -7,13 +7,15 @@ so that validation can name them. Columns beyond the row format are kept, as tex
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from celery_workers.contract import Agent, AgentConfig, AgentContext, Category, DataRef, Dataset
+from celery_workers.contract import Agent, AgentConfig, AgentContext, Category, DataRef, Dataset, Estimate, EstimateContext
+from celery_workers.contract.estimates import JsonObject
 
 if TYPE_CHECKING:
     from celery_workers.data.importing import OpenedRows
@@ -56,6 +58,22 @@ class DatasetAgent(Agent[DatasetConfig, DatasetInputs, DatasetOutputs]):
     title = "Dataset"
     category = Category.DATA
     version = 2
+
+    def estimate(
+        self,
+        ctx: EstimateContext,
+        config: DatasetConfig,
+        inputs: Mapping[str, Sequence[JsonObject]],  # noqa: ARG002
+    ) -> Estimate:
+        """Say how many rows come, from what the file's import counted."""
+        from celery_workers.data.expected_rows import BYTES_A_ROW_SECOND, expected_dataset, number
+
+        file = ctx.file(config.file_path)
+        if not number(file, "rows"):
+            return Estimate(notes=(f"Nobody has counted the rows of {config.file_path} yet.",))
+        size = number(file, "size_bytes")
+        expected = expected_dataset(file, limit=config.limit)
+        return Estimate(seconds=1 + size / BYTES_A_ROW_SECOND, disk_bytes=int(size / 2), outputs={"dataset": expected})
 
     def run(self, ctx: AgentContext, config: DatasetConfig, inputs: DatasetInputs) -> DatasetOutputs:  # noqa: ARG002
         """Read the file from end to end.

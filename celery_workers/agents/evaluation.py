@@ -7,12 +7,25 @@ the same numbers; another device or precision may change the last digits, and wi
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from celery_workers.contract import Agent, AgentConfig, AgentContext, Category, Examples, Model, Queue, Report
+from celery_workers.contract import (
+    Agent,
+    AgentConfig,
+    AgentContext,
+    Category,
+    Estimate,
+    EstimateContext,
+    Examples,
+    Model,
+    Queue,
+    Report,
+)
+from celery_workers.contract.estimates import JsonObject
 from celery_workers.evaluation.answers import MatchMode
 from celery_workers.evaluation.evaluate import Measurement, Meter, evaluate_model, work_units
 from celery_workers.evaluation.loaded import LoadedModel, load_models
@@ -75,6 +88,21 @@ class EvaluationAgent(Agent[EvaluationConfig, EvaluationInputs, EvaluationOutput
     title = "Evaluation"
     category = Category.EVALUATION
     queue = Queue.GPU
+
+    def estimate(self, ctx: EstimateContext, config: EvaluationConfig, inputs: Mapping[str, Sequence[JsonObject]]) -> Estimate:
+        """Say how long measuring and generating take, for the model and the base beside it."""
+        from celery_workers.evaluation.estimate import estimate_evaluation
+
+        examples, models = inputs["eval_examples"][0], inputs.get("model", [])
+        subjects = 2 if models and config.include_base and models[0].get("model_kind") == "adapter" else 1
+        return estimate_evaluation(
+            ctx.base_model(str(examples.get("base_model"))),
+            examples,
+            machine=ctx.machine,
+            subjects=subjects,
+            max_rows=config.max_rows,
+            max_new_tokens=config.max_new_tokens if config.generate else 0,
+        )
 
     def run(self, ctx: AgentContext, config: EvaluationConfig, inputs: EvaluationInputs) -> EvaluationOutputs:
         """Load, measure each subject, write the report."""

@@ -7,14 +7,29 @@ beyond the tolerance of its number type fails the node.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field, field_validator
 
-from celery_workers.contract import Agent, AgentConfig, AgentContext, Category, Model, Queue, Report
+from celery_workers.contract import (
+    Agent,
+    AgentConfig,
+    AgentContext,
+    Category,
+    Estimate,
+    EstimateContext,
+    Model,
+    Queue,
+    Report,
+)
+from celery_workers.contract.estimates import JsonObject
 from celery_workers.export.exporter import export_model
 from celery_workers.export.report import report_summaries, write_report
+
+START_SECONDS, BYTES_A_SECOND, PROCESS_BYTES = 8.0, 80e6, 700_000_000
+"""What an export takes beside the weights, and how fast weights are read, folded, written and compared."""
 
 NOT_YET = {"gguf": "gguf is not built yet"}
 
@@ -68,6 +83,24 @@ class ExportAgent(Agent[ExportConfig, ExportInputs, ExportOutputs]):
     title = "Export"
     category = Category.DELIVERY
     queue = Queue.GPU
+
+    def estimate(
+        self,
+        ctx: EstimateContext,
+        config: ExportConfig,
+        inputs: Mapping[str, Sequence[JsonObject]],
+    ) -> Estimate:
+        """Say how long writing, loading and comparing take, and how large the files are."""
+        from celery_workers.modeling.skeleton import load_skeleton
+
+        base = ctx.base_model(str(inputs["model"][0].get("base_model")))
+        parameters = sum(parameter.numel() for parameter in load_skeleton(base).parameters())
+        merged = parameters * (4 if config.merged_dtype == "float32" else 2) if "merged" in config.formats else 0
+        return Estimate(
+            seconds=START_SECONDS + (4 * parameters + merged) / BYTES_A_SECOND,
+            memory_bytes=PROCESS_BYTES + 4 * parameters + merged,
+            disk_bytes=merged,
+        )
 
     def run(self, ctx: AgentContext, config: ExportConfig, inputs: ExportInputs) -> ExportOutputs:
         """Load the live model, write and test each format, write the report."""

@@ -6,6 +6,7 @@ Every row is accounted for in the report: kept, dropped and why, truncated and w
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
@@ -19,10 +20,13 @@ from celery_workers.contract import (
     BaseModelRef,
     Category,
     Dataset,
+    Estimate,
+    EstimateContext,
     Examples,
     Report,
     UserInputError,
 )
+from celery_workers.contract.estimates import JsonObject
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,6 +39,8 @@ if TYPE_CHECKING:
 
 _DEFAULT_MAX_LENGTH_TOKENS = 2048
 _BLOCK_ROWS = 512
+BYTES_A_TOKEN = 8
+"""An id and a label."""
 TRAINED_FORMATS = ("chat", "alpaca", "prompt_completion", "text")
 """Row formats that become examples; those for preference training cannot yet."""
 
@@ -132,6 +138,30 @@ class PreprocessingAgent(Agent[PreprocessingConfig, PreprocessingInputs, Preproc
     version = 2
     title = "Preprocessing"
     category = Category.DATA
+
+    def estimate(
+        self,
+        ctx: EstimateContext,  # noqa: ARG002
+        config: PreprocessingConfig,
+        inputs: Mapping[str, Sequence[JsonObject]],
+    ) -> Estimate:
+        """Say how many tokens the rows will have, from their characters."""
+        from celery_workers.data.expected_rows import ROWS_A_SECOND, expected_examples, number, part_of
+
+        dataset = inputs["dataset"][0]
+        longest = config.max_length_tokens or _DEFAULT_MAX_LENGTH_TOKENS
+        expected = expected_examples(dataset, longest=longest, base_model=config.base_model)
+        rows, tokens = number(expected, "rows"), int(number(expected, "tokens"))
+        outputs = {"examples": part_of(expected, 1 - config.eval_fraction)}
+        if config.eval_fraction:
+            outputs["eval_examples"] = part_of(expected, config.eval_fraction)
+        return Estimate(
+            seconds=4 + rows / ROWS_A_SECOND,
+            disk_bytes=tokens * BYTES_A_TOKEN,
+            tokens=tokens,
+            outputs=outputs,
+            notes=("The tokens are guessed from the characters; preprocessing counts them.",),
+        )
 
     def run(self, ctx: AgentContext, config: PreprocessingConfig, inputs: PreprocessingInputs) -> PreprocessingOutputs:
         """Clean and choose rows, then tokenize them.

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from celery_workers.contract import Agent, AgentContext, Category, Examples, Model, Queue, Report, UserInputError
+from celery_workers.contract import (
+    Agent,
+    AgentContext,
+    Category,
+    Estimate,
+    EstimateContext,
+    Examples,
+    Model,
+    Queue,
+    Report,
+    UserInputError,
+)
+from celery_workers.contract.estimates import JsonObject
 from celery_workers.training.config import TrainingConfig
 
 FULL_KINDS = ("base", "merged")
@@ -37,6 +50,22 @@ class TrainingAgent(Agent[TrainingConfig, TrainingInputs, TrainingOutputs]):
     title = "Training"
     category = Category.TRAINING
     queue = Queue.GPU
+
+    def estimate(self, ctx: EstimateContext, config: TrainingConfig, inputs: Mapping[str, Sequence[JsonObject]]) -> Estimate:
+        """Say what the training will need, from the base's shapes and the rows' lengths."""
+        from celery_workers.training.estimate import estimate_training
+
+        examples, held_out = inputs["examples"][0], inputs.get("eval_examples")
+        base_model = config.base_model or str(examples.get("base_model"))
+        estimate = estimate_training(
+            config,
+            folder=ctx.base_model(base_model),
+            examples=examples,
+            eval_examples=held_out[0] if held_out else None,
+            machine=ctx.machine,
+        )
+        kind = "merged" if config.method == "full" else "adapter"
+        return replace(estimate, outputs={"model": {"model_kind": kind, "base_model": base_model}})
 
     def run(self, ctx: AgentContext, config: TrainingConfig, inputs: TrainingInputs) -> TrainingOutputs:
         """Train, then write the adapter and the report."""

@@ -5,13 +5,25 @@ A run whose data is not fit stops here, before anything is trained.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from celery_workers.contract import Agent, AgentConfig, AgentContext, Category, Dataset, Report, UserInputError
+from celery_workers.contract import (
+    Agent,
+    AgentConfig,
+    AgentContext,
+    Category,
+    Dataset,
+    Estimate,
+    EstimateContext,
+    Report,
+    UserInputError,
+)
+from celery_workers.contract.estimates import JsonObject
 from celery_workers.data.rows import CODES
 
 if TYPE_CHECKING:
@@ -70,6 +82,19 @@ class ValidationAgent(Agent[ValidationConfig, ValidationInputs, ValidationOutput
     title = "Validation"
     category = Category.DATA
     version: ClassVar[int] = 2
+
+    def estimate(
+        self,
+        ctx: EstimateContext,  # noqa: ARG002
+        config: ValidationConfig,  # noqa: ARG002
+        inputs: Mapping[str, Sequence[JsonObject]],
+    ) -> Estimate:
+        """Say how long the check takes; the rows are taken to be fit."""
+        from celery_workers.data.expected_rows import BYTES_A_ROW_SECOND, number
+
+        dataset = inputs["dataset"][0]
+        size = number(dataset, "characters")
+        return Estimate(seconds=1 + size / BYTES_A_ROW_SECOND, disk_bytes=int(size / 2), outputs={"dataset": dataset})
 
     def run(self, ctx: AgentContext, config: ValidationConfig, inputs: ValidationInputs) -> ValidationOutputs:
         """Check all rows and write those without errors.

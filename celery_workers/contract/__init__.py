@@ -34,6 +34,7 @@ from celery_workers.contract.errors import (
     ResourceError,
     UserInputError,
 )
+from celery_workers.contract.estimates import Estimate, EstimateContext, Machine
 from celery_workers.contract.ports import Dataset, Examples, File, Model, Port, PortKind, PortSpec, Report
 
 __all__ = [
@@ -49,9 +50,12 @@ __all__ = [
     "DataRef",
     "Dataset",
     "ErrorKind",
+    "Estimate",
+    "EstimateContext",
     "Examples",
     "File",
     "InfrastructureError",
+    "Machine",
     "Model",
     "Port",
     "PortKind",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Generic, TypeVar, get_args, get_type_hints
 
 from celery_workers.contract.config import AgentConfig
 from celery_workers.contract.context import AgentContext
+from celery_workers.contract.estimates import Estimate, EstimateContext, JsonObject
 from celery_workers.contract.ports import PortSpec, port_specs
 
 ConfigT = TypeVar("ConfigT", bound=AgentConfig)
@@ -52,6 +54,18 @@ class Agent(ABC, Generic[ConfigT, InputsT, OutputsT]):
 
         Raises: AgentError: the kind says whether the platform tries again. Canceled: from ``ctx.check_canceled()``.
         """
+
+    def estimate(
+        self,
+        ctx: EstimateContext,  # noqa: ARG002
+        config: ConfigT,  # noqa: ARG002
+        inputs: Mapping[str, Sequence[JsonObject]],  # noqa: ARG002
+    ) -> Estimate:
+        """Say what ``run`` would need, given the metadata that its inputs will have, by port; by default, nothing is known.
+
+        Raises: UserInputError: it cannot be said, and why.
+        """
+        return Estimate()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,8 @@ Precision = Literal["bfloat16", "float32"]
 
 _ROWS, _WIDTH, _OUT = 512, 1024, 1024
 _REPEATS = 5
+PRODUCT_OPERATIONS = 2 * _ROWS * _WIDTH * _OUT
+"""Multiplications and additions of the product that ``matmul_seconds`` times."""
 
 
 def torch_dtype(precision: Precision) -> torch.dtype:

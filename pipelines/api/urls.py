@@ -4,6 +4,7 @@ from django.urls import path, register_converter
 
 from pipelines.api.views.agents import AgentsView
 from pipelines.api.views.artifacts import ArtifactDownloadView, ArtifactView
+from pipelines.api.views.estimates import JobEstimateView
 from pipelines.api.views.jobs import JobProgressView, JobRetryView, JobsView, JobView
 from pipelines.api.views.logs import LogHistoryView, LogStreamView
 from pipelines.api.views.metrics import JobMetricsView
@@ -27,6 +28,7 @@ register_converter(RunReference, "run")
 
 urlpatterns = [
     path("jobs", JobsView.as_view(), name="jobs"),
+    path("jobs/estimate", JobEstimateView.as_view(), name="job-estimate"),
     path("jobs/<run:id>", JobView.as_view(), name="job"),
     path("jobs/<run:id>/progress", JobProgressView.as_view(), name="job-progress"),
     path("jobs/<run:id>/metrics", JobMetricsView.as_view(), name="job-metrics"),

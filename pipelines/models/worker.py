@@ -21,6 +21,7 @@ class Worker(models.Model):
     queue = models.CharField(max_length=20)
     slots = models.PositiveSmallIntegerField(default=1)
     devices = models.JSONField(default=list, help_text="Names of the GPUs it pins; empty on the CPU.")
+    profile = models.JSONField(default=dict, blank=True, help_text="What it measured of its machine; empty until then.")
     started_at = models.DateTimeField(default=timezone.now)
     last_seen_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField()

@@ -91,7 +91,7 @@ class JobsView(generics.ListAPIView):
         body = JobRequestSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         started = services.start_run(
-            user=request.user, idempotency_key=_idempotency_key(request), **_start_values(request, body)
+            user=request.user, idempotency_key=_idempotency_key(request), **start_values(request, body)
         )
         answer = JobCreatedSerializer(started.run, context={"request": request}).data
         return Response(answer, status=status.HTTP_201_CREATED, headers={"Location": answer["links"]["self"]})
@@ -133,7 +133,7 @@ def _accepted(request: Request, run: Run) -> Response:
     return Response(JobCreatedSerializer(run, context={"request": request}).data, status=status.HTTP_202_ACCEPTED)
 
 
-def _start_values(request: Request, body: JobRequestSerializer) -> dict[str, object]:
+def start_values(request: Request, body: JobRequestSerializer) -> dict[str, object]:
     """Return the arguments of ``start_run`` that the body names."""
     given = dict(body.validated_data)
     values: dict[str, object] = {"client_run_id": given.pop("run_id", None)}

@@ -22,6 +22,8 @@ def env_example() -> str:
         default = field.default
         if isinstance(default, list):
             default = ",".join(default)
+        elif isinstance(default, dict):
+            default = ",".join(f"{name}={value}" for name, value in default.items())
         elif isinstance(default, Path):
             default = default.relative_to(ROOT)
         elif isinstance(default, bool):
