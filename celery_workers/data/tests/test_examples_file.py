@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from celery_workers.contract import BugError
 from celery_workers.data.examples_file import FILE_NAME, IGNORED_LABEL, ExamplesWriter, open_examples
+from celery_workers.data.examples_schema import ExamplesKind, schema_of
 
 ROWS = st.lists(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=9), max_size=30)
 
@@ -58,6 +59,63 @@ def test_rows_are_views_of_the_mapped_file(tmp_path: Path) -> None:
 
     assert not ids.flags.writeable
     assert pa.total_allocated_bytes() == before
+
+
+def test_pairs_stand_together_across_batches(tmp_path: Path) -> None:
+    with ExamplesWriter(tmp_path, kind=ExamplesKind.PREFERENCE) as writer:
+        for number in range(1, 1301):
+            writer.append_pair(([7, number], [IGNORED_LABEL, number]), ([7, 0, 0], [IGNORED_LABEL, 0, 0]), row_number=number)
+
+    table = open_examples(tmp_path)
+
+    assert (table.kind, len(table), table.example_count) == (ExamplesKind.PREFERENCE, 2600, 1300)
+    assert table.pairs.shape == (1300, 2)
+    assert [table.input_ids(int(position)).tolist() for position in table.pairs[777]] == [[7, 778], [7, 0, 0]]
+    assert table.row_numbers[table.pairs[:, 0]].tolist() == list(range(1, 1301))
+    assert table.lengths[table.pairs].tolist() == [[2, 3]] * 1300
+
+
+def test_a_pair_of_two_prompts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BugError, match="row 7"), ExamplesWriter(tmp_path, kind=ExamplesKind.PREFERENCE) as writer:
+        writer.append_pair(([1, 2], [IGNORED_LABEL, 2]), ([3, 2], [IGNORED_LABEL, 2]), row_number=7)
+
+
+def test_labels_of_wanted_answers_are_kept(tmp_path: Path) -> None:
+    with ExamplesWriter(tmp_path, kind=ExamplesKind.KTO) as writer:
+        for number in range(1, 1031):
+            writer.append([1, 2], [IGNORED_LABEL, 2], row_number=number, is_desirable=number % 3 == 0)
+
+    table = open_examples(tmp_path)
+
+    assert (table.kind, table.example_count) == (ExamplesKind.KTO, 1030)
+    assert table.is_desirable.dtype == np.bool_
+    assert table.is_desirable.tolist() == [number % 3 == 0 for number in range(1, 1031)]
+
+
+@pytest.mark.parametrize("kind", [ExamplesKind.PREFERENCE, ExamplesKind.KTO])
+def test_rows_of_another_kind_are_refused(kind: ExamplesKind, tmp_path: Path) -> None:
+    with pytest.raises(BugError, match="row 7"), ExamplesWriter(tmp_path, kind=kind) as writer:
+        writer.append([1, 2], [IGNORED_LABEL, 2], row_number=7)
+
+
+def test_supervised_rows_have_no_pairs_and_no_labels(tmp_path: Path) -> None:
+    with ExamplesWriter(tmp_path) as writer:
+        writer.append([1, 2], [IGNORED_LABEL, 2], row_number=1)
+    table = open_examples(tmp_path)
+
+    assert (table.kind, table.example_count) == (ExamplesKind.SUPERVISED, 1)
+    for name in ("pairs", "is_desirable"):
+        with pytest.raises(BugError, match="supervised"):
+            getattr(table, name)
+
+
+def test_a_file_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
+    schema = schema_of(ExamplesKind.SUPERVISED).with_metadata({"kind": "wishes"})
+    with pa.OSFile(str(tmp_path / FILE_NAME), "wb") as sink, pa.ipc.new_file(sink, schema):
+        pass
+
+    with pytest.raises(BugError, match="wishes"):
+        open_examples(tmp_path)
 
 
 def test_an_exception_leaves_no_file(tmp_path: Path) -> None:
