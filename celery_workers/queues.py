@@ -23,6 +23,10 @@ CONTROL = "control"
 CONTROL_THREADS = 1
 """Threads of a worker beyond its slots, so that the reconciler runs while every slot is taken."""
 
+IMPORT_QUEUE = Queue.CPU.value
+IMPORT_THREADS = 1
+"""Threads of a worker of that queue beyond its slots: an import waits for a network, and must not keep a node waiting."""
+
 WAITING_LIMIT = 32
 """Messages in a queue beyond which another changes nothing: each makes a worker look for all the work there is."""
 
