@@ -23,8 +23,8 @@ def expected_lengths(examples: Mapping[str, object]) -> npt.NDArray[np.int32]:
     places = (np.arange(min(int(rows), MOST_ROWS)) + 0.5) / min(int(rows), MOST_ROWS)
     quantiles = examples.get("length_quantiles")
     if isinstance(quantiles, list) and len(quantiles) > 1:
-        lengths = np.interp(places, np.linspace(0, 1, len(quantiles)), quantiles)
-        lengths *= tokens / rows / lengths.mean()  # straight lines between quantiles make a long tail too heavy
+        # in logarithms: straight lines between quantiles would make a long tail too heavy
+        lengths = np.exp(np.interp(places, np.linspace(0, 1, len(quantiles)), np.log(np.maximum(1, quantiles))))
     else:
         mean = tokens / rows
         longest = max(_number(examples, "max_length_tokens"), mean)

@@ -39,7 +39,7 @@ def test_rows_are_laid_out_as_their_quantiles_say() -> None:
     metadata = {"rows": len(real), "tokens": int(real.sum()), "length_quantiles": length_quantiles(real)}
     lengths = expected_lengths(metadata)
     assert np.median(lengths) == pytest.approx(np.median(real), rel=0.05)
-    assert lengths.sum() == pytest.approx(real.sum(), rel=0.01)
+    assert lengths.sum() == pytest.approx(real.sum(), rel=0.05)
 
 
 def test_no_rows_have_no_lengths() -> None:
