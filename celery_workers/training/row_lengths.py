@@ -35,8 +35,8 @@ def expected_lengths(examples: Mapping[str, object]) -> npt.NDArray[np.int32]:
 
 
 def length_quantiles(lengths: npt.NDArray[np.integer]) -> list[int]:
-    """Return 41 evenly spaced quantiles, from the shortest to the longest; empty for no rows."""
-    return [round(float(value)) for value in np.quantile(lengths, np.linspace(0, 1, 41))] if len(lengths) else []
+    """Return 101 evenly spaced quantiles, from the shortest to the longest; empty for no rows."""
+    return [round(float(value)) for value in np.quantile(lengths, np.linspace(0, 1, 101))] if len(lengths) else []
 
 
 def _number(examples: Mapping[str, object], name: str) -> float:
