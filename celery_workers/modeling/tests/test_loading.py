@@ -47,6 +47,30 @@ def test_truncated_weights_are_the_users_error(copied: Path) -> None:
         load_base(copied, dtype=torch.float32)
 
 
+def test_weights_with_holes_are_refused_rather_than_filled_with_random_numbers(copied: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(copied / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, copied / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserInputError, match=r"1 are missing: model\.layers\.1\.mlp\.up_proj\.weight") as caught:
+        load_base(copied, dtype=torch.float32)
+    assert caught.value.code == "incomplete_model"
+
+
+def test_adapter_with_holes_is_refused(tiny_model_folder: Path, tiny_adapter_folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    adapter = Path(shutil.copytree(tiny_adapter_folder, tmp_path / "adapter"))
+    weights = load_file(adapter / "adapter_model.safetensors")
+    name = next(iter(weights))
+    del weights[name]
+    save_file(weights, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserInputError, match=rf"{name} is missing in the adapter") as caught:
+        load_adapter(load_base(tiny_model_folder, dtype=torch.float32), adapter)
+    assert caught.value.code == "adapter_of_another_base"
+
+
 def test_adapter_changes_the_logits_and_pickled_adapters_are_refused(
     tiny_model_folder: Path, tiny_adapter_folder: Path, tmp_path: Path
 ) -> None:

@@ -43,9 +43,9 @@ def assert_same_bits(one: Training, other: Training) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def looks_until_step(step: int, *, config: TrainingConfig) -> int:
+def looks_until_step(step: int) -> int:
     """Looks (is_stopping) before the one after ``step`` finished steps; an evaluation looks once per batch."""
-    evaluations = step // (STEPS // config.epochs)
+    evaluations = step // (STEPS // CONFIG.epochs)
     return step + evaluations
 
 
@@ -72,7 +72,7 @@ def test_same_seed_gives_the_same_bits_and_another_seed_does_not(sources: Source
 def test_resumed_training_equals_unbroken_bit_for_bit(stop_after: int, sources: Sources, make_context: MakeContext) -> None:
     unbroken = train(make_context(), CONFIG, sources)
 
-    stopped = make_context(cancel_after_checks=looks_until_step(stop_after, config=CONFIG))
+    stopped = make_context(cancel_after_checks=looks_until_step(stop_after))
     with pytest.raises(Canceled):
         train(stopped, CONFIG, sources)
     assert [checkpoint.step for checkpoint in stopped.checkpoints] == [stop_after]
@@ -81,6 +81,39 @@ def test_resumed_training_equals_unbroken_bit_for_bit(stop_after: int, sources: 
     resumed = train(make_context(resume_from=stopped.store / str(stop_after)), CONFIG, sources)
     assert resumed.first_step == stop_after
     assert_same_bits(resumed, unbroken)
+
+
+METHODS = {
+    "dora": {"use_dora": True, "use_rslora": True},
+    "saved": {"modules_to_save": ["lm_head"]},
+    "qlora": {"method": "qlora"},
+    "full": {"method": "full", "learning_rate": 1e-3},
+    "full-8bit": {"method": "full", "learning_rate": 1e-3, "optimizer": "adamw_8bit", "gradient_checkpointing": True},
+    "adafactor": {"method": "full", "optimizer": "adafactor"},
+}
+
+
+@pytest.mark.parametrize(("architecture", "precision"), [("llama", "float32"), ("gpt2", "bfloat16")])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns_and_resumes_with_the_same_bits(
+    method: str,
+    architecture: str,
+    precision: str,
+    sources: Sources,
+    make_context: MakeContext,
+    architecture_folder: Callable[[str], Path],
+) -> None:
+    changes = {**METHODS[method], "precision": precision, "epochs": 3}
+    if (architecture, method) == ("gpt2", "saved"):
+        changes["modules_to_save"] = ["ln_f"]  # its head is tied to the embeddings
+    config = CONFIG.model_copy(update=changes)
+    here = replace(sources, base_folder=architecture_folder(architecture), eval_examples=sources.examples)
+    unbroken = train(make_context(), config, here)
+    assert unbroken.history.eval_losses[-1] < unbroken.history.eval_losses[0]
+    stopped = make_context(cancel_after_checks=looks_until_step(4))
+    with pytest.raises(Canceled):
+        train(stopped, config, here)
+    assert_same_bits(train(make_context(resume_from=stopped.store / "4"), config, here), unbroken)
 
 
 def test_training_broken_at_every_step_equals_unbroken(sources: Sources, make_context: MakeContext) -> None:
