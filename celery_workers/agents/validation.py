@@ -131,7 +131,8 @@ def _check_rows(ctx: AgentContext, folder: Path, detected: Detected, builder: Re
     with DatasetWriter(ctx.workdir / "dataset", detected.shape, extras=reader.extras) as writer:
         for batch in reader.batches():
             ctx.check_canceled()
-            fit = [row for row, problems in zip(batch, builder.add_batch(batch), strict=True) if is_fit(problems)]
+            found = builder.add_batch(batch)
+            fit = [row for place, row in enumerate(batch) if is_fit(found.get(place, []))]
             writer.write([CanonicalRow(row.number, row.values, row.extras) for row in fit])
             ctx.progress(builder.rows / reader.rows)
 

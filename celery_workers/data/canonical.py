@@ -14,7 +14,8 @@ from celery_workers.data.row_formats import Detected, RowFormat, shape_of
 from celery_workers.data.rows import RowProblem, SourceRow
 
 __all__ = [
-    "PROBLEMS", "ROW_NUMBER", "CanonicalRow", "Message", "Value", "extra_name", "messages_of", "texts", "to_canonical",
+    "PROBLEMS", "ROW_NUMBER", "CanonicalRow", "Message", "Value", "as_text", "extra_name", "messages_of", "texts",
+    "to_canonical",
 ]  # fmt: skip
 
 ROW_NUMBER = "row_number"
@@ -41,7 +42,7 @@ def to_canonical(row: SourceRow, detected: Detected) -> CanonicalRow:
     extras: dict[str, str | None] = {}
     read = detected.columns_read
     if not row.values.keys() <= read:
-        extras = {extra_name(name, detected): _as_text(value) for name, value in row.values.items() if name not in read}
+        extras = {extra_name(name, detected): as_text(value) for name, value in row.values.items() if name not in read}
     return CanonicalRow(row.number, values, extras, problems)
 
 
@@ -75,7 +76,8 @@ def messages_of(values: Mapping[str, Value]) -> list[Message] | None:
     return messages if isinstance(messages, list) else None
 
 
-def _as_text(value: object) -> str | None:
+def as_text(value: object) -> str | None:
+    """Return the value of a column beyond the format as the text that is kept of it."""
     if value is None or isinstance(value, str):
         return value
     if type(value) is int:

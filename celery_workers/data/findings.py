@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from celery_workers.data.rows import RowProblem
 from celery_workers.data.statistics import SPLIT_COLUMN, Gathered
@@ -18,20 +19,34 @@ LABEL_FRACTION = 0.9
 """Part of the rows, 0 to 1, from which one label counts as too frequent."""
 
 
-def find_in_whole(gathered: Gathered) -> Iterator[RowProblem]:
-    """Yield the problems of single rows that others bring up, code by code."""
-    for number, first in gathered.duplicates():
-        yield RowProblem(row_number=number, code="duplicate_row", field="row", message=f"the same as row {first}")
-    for number, held_out in gathered.leaks():
-        message = f"a training row that asks the same as row {held_out}, which is held out for evaluation"
-        yield RowProblem(row_number=number, code="leaked_row", field=SPLIT_COLUMN, message=message)
-    least = max(MIN_SAME_ANSWERS, int(SAME_ANSWERS_FRACTION * len(gathered.numbers)))
-    for number, first, rows in gathered.same_answers(least):
-        message = f"one of {rows} rows with the same answer; the first of them is row {first}"
-        yield RowProblem(row_number=number, code="identical_answer", field="answer", message=message)
-    for number, characters, times in gathered.long_rows(times=OUTLIER_TIMES, min_rows=OUTLIER_MIN_ROWS):
-        message = f"the row has {characters} characters, {times:.0f} times as many as half of the rows"
-        yield RowProblem(row_number=number, code="length_outlier", field="row", message=message)
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One code that only the whole shows: how many rows have it, and the problems of the first of them, in order."""
+
+    code: str
+    rows: int
+    first: list[RowProblem]
+
+
+def find_in_whole(gathered: Gathered, *, limit: int) -> Iterator[Finding]:
+    """Yield what single rows are found to be beside the others, code by code, with the first ``limit`` rows of each."""
+
+    def finding(code: str, field: str, rows: int, first: Iterable[tuple[int, str]]) -> Finding:
+        problems = [RowProblem(row_number=number, code=code, field=field, message=message) for number, message in first]
+        return Finding(code=code, rows=rows, first=problems)
+
+    rows, repeats = gathered.duplicates(limit)
+    yield finding("duplicate_row", "row", rows, ((number, f"the same as row {first}") for number, first in repeats))
+    rows, leaks = gathered.leaks(limit)
+    leaked = "a training row that asks the same as row {}, which is held out for evaluation"
+    yield finding("leaked_row", SPLIT_COLUMN, rows, ((number, leaked.format(held_out)) for number, held_out in leaks))
+    least = max(MIN_SAME_ANSWERS, int(SAME_ANSWERS_FRACTION * gathered.rows))
+    rows, answers = gathered.same_answers(least, limit)
+    same = "one of {} rows with the same answer; the first of them is row {}"
+    yield finding("identical_answer", "answer", rows, ((number, same.format(count, first)) for number, first, count in answers))
+    rows, outliers = gathered.long_rows(times=OUTLIER_TIMES, min_rows=OUTLIER_MIN_ROWS, limit=limit)
+    long = "the row has {} characters, {:.0f} times as many as half of the rows"
+    yield finding("length_outlier", "row", rows, ((number, long.format(size, times)) for number, size, times in outliers))
 
 
 def find_imbalance(gathered: Gathered) -> tuple[RowProblem, int] | None:

@@ -29,9 +29,9 @@ _ROLES = {
     "tool": "tool", "observation": "tool", "function": "tool", "ipython": "tool", "function_response": "tool",
     "tool_response": "tool",
 }  # fmt: skip
-_CALL_ROLES = frozenset({"function_call", "tool_call"})
+CALL_ROLES = frozenset({"function_call", "tool_call"})
 _CANONICAL_ROLES = ("user", "assistant", "system", "tool")
-_READ_KEYS = frozenset({*TEXT_KEYS, "from", "value", "function_call", "train", "weight"})
+READ_KEYS = frozenset({*TEXT_KEYS, "from", "value", "function_call", "train", "weight"})
 _NO_JSON = object()
 
 
@@ -81,14 +81,14 @@ class MessageReader:
         if not isinstance(value, dict):
             self.note("wrong_type", field, f"{field} must be an object with role and content, got {type_name(value)}")
             return {"role": None, "content": None}
-        unused = sorted(str(key) for key, item in value.items() if key not in _READ_KEYS and item is not None)
+        unused = sorted(str(key) for key, item in value.items() if key not in READ_KEYS and item is not None)
         if unused:
             self.note("unused_key", field, f"{field} has {', '.join(unused[:10])}, which is not trained on")
         said = self.text(f"{field}.role", value.get("role", value.get("from")))
         content = self._content(f"{field}.content", value.get("content", value.get("value")))
-        role = said if said is None else _ROLES.get(said.strip().lower(), said)
+        role = said if said is None else role_of(said)
         message: Message = {"role": role, "content": content}
-        if said in _CALL_ROLES:
+        if said in CALL_ROLES:
             message["role"] = "assistant"
             self._take_call_of_content(field, message)
         for key in ("name", "reasoning_content", "tool_call_id"):
@@ -147,6 +147,11 @@ class MessageReader:
             place = f"{field}.{key}"
             self.note("wrong_type", place, f"{place} must be 0 or 1, or false or true, got {type_name(said)}")
         return None
+
+
+def role_of(said: str) -> str:
+    """Return the canonical role that ``said`` is a spelling of; itself where it is none."""
+    return _ROLES.get(said.strip().lower(), said)
 
 
 def _as_calls(calls: list[dict[str, object]]) -> str:

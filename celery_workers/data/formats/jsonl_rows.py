@@ -26,22 +26,31 @@ from celery_workers.data.text_stream import TextStream, decode, encoding_of
 
 _SAMPLE_BYTES = 64 * 1024
 _CHUNK_BYTES = 1024 * 1024
-_LONGEST_CHARACTER_BYTES = 4
+MAX_LINE_BYTES = 4 * MAX_ROW_CHARACTERS
+"""A line of more bytes has too many characters, however many bytes each takes."""
+_load = msgspec.json.Decoder().decode
 
 
 def read_jsonl(source: SourceFile) -> Iterator[RowBatch]:
     """Yield the rows of a JSON Lines file; a line that cannot be read is a broken row, and reading goes on."""
     with open_bytes(source) as stream:
-        head = stream.file.peek(_SAMPLE_BYTES)
-        encoding = encoding_of(head)
-        has_own_line_ends = b"\n" not in head and b"\r" in head
-        if encoding == "utf-16" or has_own_line_ends:
+        if not has_utf8_lines(stream):
             with decode(stream) as text:
                 yield from _batches(_text_lines(text), stream)
             return
-        if encoding == "utf-8-sig":
-            stream.file.read(len(codecs.BOM_UTF8))
         yield from _batches(_byte_lines(stream), stream)
+
+
+def has_utf8_lines(stream: ByteStream) -> bool:
+    """Whether ``stream``, at its beginning, holds UTF-8 with usual line ends; if so, its byte order mark is passed over."""
+    head = stream.file.peek(_SAMPLE_BYTES)
+    encoding = encoding_of(head)
+    has_own_line_ends = b"\n" not in head and b"\r" in head
+    if encoding == "utf-16" or has_own_line_ends:
+        return False
+    if encoding == "utf-8-sig":
+        stream.file.read(len(codecs.BOM_UTF8))
+    return True
 
 
 Line = tuple[SourceRow | None, int]
@@ -62,22 +71,25 @@ def _batches(lines: Iterator[Line], stream: ByteStream) -> Iterator[RowBatch]:
 
 
 def _byte_lines(stream: ByteStream) -> Iterator[Line]:
-    limit = _LONGEST_CHARACTER_BYTES * MAX_ROW_CHARACTERS
-    read_line, load = stream.file.readline, msgspec.json.Decoder().decode
     number = 0
-    while line := read_line(limit):
+    while line := stream.file.readline(MAX_LINE_BYTES):
         number += 1
-        length = len(line)
-        if length < MAX_ROW_CHARACTERS:
-            try:
-                value = load(line)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                value = None
-            if type(value) is dict and line.count(b"[") + line.count(b"{") <= MAX_DEPTH:
-                yield SourceRow(number, value), length
-                continue
-        text = line.decode("utf-8", errors="replace")
-        yield _row(number, text, lambda: _skip_line(stream)), length
+        yield read_line(number, line, stream), len(line)
+
+
+def read_line(number: int, line: bytes, stream: ByteStream) -> SourceRow | None:
+    """Return the row of a line of UTF-8, or why it cannot be read; nothing for a blank one.
+
+    A line that is too long may be its beginning only: the rest is passed over in ``stream``.
+    """
+    if len(line) < MAX_ROW_CHARACTERS:
+        try:
+            value = _load(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            value = None
+        if type(value) is dict and line.count(b"[") + line.count(b"{") <= MAX_DEPTH:
+            return SourceRow(number, value)
+    return _row(number, line.decode("utf-8", errors="replace"), lambda: _skip_line(stream))
 
 
 def _text_lines(text: TextStream) -> Iterator[Line]:

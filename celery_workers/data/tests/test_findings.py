@@ -11,7 +11,7 @@ from celery_workers.data.checks import text_problems
 from celery_workers.data.personal_data import find_personal_data
 from celery_workers.data.report_building import ReportBuilder
 from celery_workers.data.row_formats import Detected, shape_of
-from celery_workers.data.screening import needs_a_look
+from celery_workers.data.screening import screen
 from celery_workers.data.validation_report import ValidationReport
 
 CARD = "4111 1111 1111 1111"
@@ -146,7 +146,7 @@ pieces = st.sampled_from(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.one_of(st.text(max_size=30), pieces, st.tuples(st.text(max_size=9), pieces).map("".join)), min_size=16))
 def test_what_passes_the_screen_has_no_problem(texts: list[str]) -> None:
-    flags = needs_a_look(texts, with_personal_data=True)
+    flags, lengths = screen(texts, with_personal_data=True)
 
     missed = [
         text
@@ -154,9 +154,10 @@ def test_what_passes_the_screen_has_no_problem(texts: list[str]) -> None:
         if not flag and (list(text_problems(text)) or find_personal_data(text))
     ]
     assert missed == []
+    assert lengths.tolist() == list(map(len, texts))
 
 
 def test_plain_text_and_sums_pass_the_screen() -> None:
     texts = [f"Order {number}: two lattes, 4.50 at 10:30. 48+24 = <<48+24=72>>72, f(120)." for number in range(50)]
 
-    assert not any(needs_a_look(texts, with_personal_data=True))
+    assert not any(screen(texts, with_personal_data=True)[0])
