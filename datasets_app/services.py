@@ -161,8 +161,8 @@ def examine(source: SourceFile, file_format: FileFormat | None = None, *, note: 
 
 def _check(opened: OpenedRows) -> ValidationReport:
     builder = ReportBuilder(opened.detected)
-    for rows, _ in opened:
-        builder.add_batch(rows)
+    for block, _ in opened.blocks():
+        builder.add_block(block)
     return builder.build()
 
 
