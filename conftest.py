@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from platform_site.embedded.ports import is_free
 from platform_site.embedded.services import ServicesInUse, publish
@@ -57,6 +59,10 @@ def _start_session() -> ServicesInUse | None:
         raise pytest.UsageError("The test settings have no database.")
     return services
 
+
+# A busy machine is no failure: no test depends on a timing.
+hypothesis_settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("unhurried")
 
 _services = _start_session()
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pipelines.graph.structure import Graph, GraphEdge, GraphNode, JsonObject
 from platform_site.common.errors import InvalidGraph, Problem
 
-MAX_NODES = 200
-MAX_EDGES = 2_000
+MAX_NODES = 1_000
+MAX_EDGES = 5_000
 MAX_CONFIG_BYTES = 64 * 1024
 MAX_UI_BYTES = 64 * 1024
 NOT_PLAIN = "must be plain JSON: finite numbers, text without NUL or lone surrogates, not nested too deeply"

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from django.conf import settings
 from django.db import models
 
 from platform_site.common.models import ScopedQuerySet, UUIDModel
 
 
+class PipelineQuerySet(ScopedQuerySet):
+    def kept(self) -> Self:
+        """Return the pipelines that nobody threw away."""
+        return self.filter(deleted_at=None)
+
+
 class Pipeline(UUIDModel):
-    """The editable head. ``edit_number`` rises with every saved draft, so that a stale writer is told."""
+    """The editable head. ``edit_number`` rises with every saved draft, so that a stale writer is told.
+
+    A pipeline that was thrown away stays as a row: its versions and their runs are history.
+    """
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="pipelines")
     name = models.CharField(max_length=200)
@@ -17,8 +28,9 @@ class Pipeline(UUIDModel):
     draft = models.JSONField(default=dict, help_text="Nodes and edges in the pipeline JSON.")
     edit_number = models.PositiveIntegerField(default=1)
     updated_at = models.DateTimeField(auto_now=True)
+    deleted_at = models.DateTimeField(null=True, blank=True)
 
-    objects = ScopedQuerySet.as_manager()
+    objects = PipelineQuerySet.as_manager()
 
     def __str__(self) -> str:
         return self.name
