@@ -5,7 +5,8 @@ registers ``segment_attention`` with transformers' ``AttentionInterface`` and th
 logits that each gives alone. A model that fails the try (recurrent layers, attention of its own) trains row by row.
 
 Attention gathers rows of similar length into right-padded groups. Causal attention never looks to the right, so padding
-on the right is never seen and needs no mask.
+on the right is never seen and needs no mask. On the CPU ``CausalProducts`` computes it, forward and backward; what that cannot
+do (capped scores, dropout, very long rows) goes through autograd or torch's own attention.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from celery_workers.contract.errors import BugError
 from celery_workers.modeling.loading import vocabulary_size_of
+from celery_workers.training.causal_products import CausalProducts
 
 ATTENTION = "truetune_segments"
 GROUP_SHORTEST = 0.7
 """The shortest row of a group has at least this share of the longest one's tokens."""
+PRODUCTS_LONGEST = 2048
+"""Up to this many tokens in its longest row, attention of a joined batch is computed by ``CausalProducts`` on the CPU."""
 PLAIN_LONGEST = 512
 """On the CPU, up to this many tokens two matrix products are faster than flash attention; beyond, they need L x L memory."""
 
@@ -97,6 +101,10 @@ def segment_attention(
     if segments is None or attention_mask is not None or unknown or not getattr(module, "is_causal", True):
         raise NotImplementedError(f"attention over joined rows got no rows, a mask, {unknown} or a module that is not causal")
     scale = scaling if scaling is not None else 1 / math.sqrt(query.shape[-1])
+    longest = max(group.padded.shape[1] for group in segments.groups)
+    if query.device.type == "cpu" and longest <= PRODUCTS_LONGEST and softcap is None and not dropout:
+        states = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+        return CausalProducts.apply(*states, segments, scale, sliding_window).unsqueeze(0), None
     parts = []
     for group in segments.groups:
         rows = [_gather(states, group.padded) for states in (query, key, value)]
@@ -171,6 +179,8 @@ def join_rows(model: PreTrainedModel) -> bool:
     Tries it in evaluation mode, on two rows of random tokens; draws nothing from torch's global generators.
     """
     original = model.config._attn_implementation
+    if original == ATTENTION:
+        return True
     AttentionInterface.register(ATTENTION, segment_attention)
     try:
         rows = _random_rows(model)
