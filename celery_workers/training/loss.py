@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (its usual name)
 
 from celery_workers.modeling.precision import Precision
 from celery_workers.training.batches import Batch
+from celery_workers.training.target_logprobs import target_logprobs
 
 TokenLogprobs = Callable[[Batch], torch.Tensor]
 """What an objective asks of a model: the log-probabilities (S,) float32 of a batch's supervised tokens, in nats."""
@@ -30,7 +30,7 @@ def token_logprobs(model: torch.nn.Module, batch: Batch, *, can_join: bool, prec
             use_cache=False,
             **joining,
         ).logits
-    return -F.cross_entropy(logits[0].float(), batch.targets, reduction="none")
+    return target_logprobs(logits[0], batch.targets)
 
 
 def ask(model: torch.nn.Module, *, can_join: bool, precision: Precision) -> TokenLogprobs:
