@@ -50,6 +50,7 @@ class TrainingAgent(Agent[TrainingConfig, TrainingInputs, TrainingOutputs]):
     title = "Training"
     category = Category.TRAINING
     queue = Queue.GPU
+    version = 2  # dropout draws its masks otherwise, and bfloat16 rounds elsewhere
 
     def estimate(self, ctx: EstimateContext, config: TrainingConfig, inputs: Mapping[str, Sequence[JsonObject]]) -> Estimate:
         """Say what the training will need, from the base's shapes and the rows' lengths."""

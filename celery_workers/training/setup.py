@@ -10,6 +10,7 @@ from celery_workers.contract.context import AgentContext
 from celery_workers.data.examples_file import ExamplesTable, open_examples
 from celery_workers.modeling.device import pick_device
 from celery_workers.modeling.precision import Precision, fastest_precision
+from celery_workers.training.acceleration import accelerate
 from celery_workers.training.attention import join_rows
 from celery_workers.training.batches import Plan, plan_steps
 from celery_workers.training.checkpoint import Checkpoint, Identity, open_checkpoint, restore
@@ -97,7 +98,9 @@ def _load_model(
         ctx.log("Rows of this architecture cannot be joined, so each runs alone: slower, and just as exact.", level="WARNING")
     if config.gradient_checkpointing:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return prepare_model(base, config, sources), can_join
+    model = prepare_model(base, config, sources)
+    accelerate(model, can_join=can_join, precision=precision)
+    return model, can_join
 
 
 def _log_start(training: Training, checkpoint: Checkpoint | None) -> None:
