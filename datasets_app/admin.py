@@ -7,7 +7,7 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from datasets_app.models import Dataset, DatasetVersion, Measurement, PairDecision, WaitingUpload
+from datasets_app.models import Dataset, DatasetImport, DatasetVersion, Measurement, PairDecision, WaitingUpload
 from platform_site.common.admin import ReadOnlyAdmin, as_bytes, as_json, link_to
 
 
@@ -39,7 +39,8 @@ class DatasetVersionAdmin(ReadOnlyAdmin):
     ordering = ("-created_at",)
     fields = (
         "dataset_link", "number", "owner", "file_name", "file_format", "format", "format_reason", "rows", "size", "sha256",
-        "uri", "columns_shown", "report_shown", "parent_link", "changes_shown", "statistics_shown", "created_at",
+        "uri", "columns_shown", "report_shown", "parent_link", "changes_shown", "origin_shown", "statistics_shown",
+        "created_at",
     )  # fmt: skip
 
     @admin.display(description="dataset")
@@ -53,6 +54,10 @@ class DatasetVersionAdmin(ReadOnlyAdmin):
     @admin.display(description="size", ordering="size_bytes")
     def size(self, version: DatasetVersion) -> str:
         return as_bytes(version.size_bytes)
+
+    @admin.display(description="origin")
+    def origin_shown(self, version: DatasetVersion) -> SafeString:
+        return as_json(version.origin)
 
     @admin.display(description="columns")
     def columns_shown(self, version: DatasetVersion) -> SafeString:
@@ -109,4 +114,15 @@ class PairDecisionAdmin(ReadOnlyAdmin):
     list_filter = ("decision",)
     search_fields = ("version__dataset__name",)
     list_select_related = ("version__dataset",)
+    ordering = ("-created_at",)
+
+
+@admin.register(DatasetImport)
+class DatasetImportAdmin(ReadOnlyAdmin):
+    """Imports from the Hub and from buckets, and what became of them."""
+
+    list_display = ("__str__", "owner", "status", "attempt", "done_bytes", "total_bytes", "code", "created_at")
+    list_filter = ("status", "code")
+    search_fields = ("name", "owner__username", "id")
+    list_select_related = ("owner",)
     ordering = ("-created_at",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,15 +86,38 @@ def import_upload(
     limit = settings.ENV.max_upload_bytes
     if upload.size is None or upload.size > limit:
         raise TooLarge(f"a dataset may have at most {limit} bytes, got {upload.size}")
-    with local_upload(upload) as path, _mapped(path, readable_name(upload.name), file_format, mapping or {}) as mapped:
-        source = mapped.source
-        sha256, size_bytes = store.digest_file(source.path)
+    with local_upload(upload) as path:
+        source = SourceFile(path=path, name=readable_name(upload.name))
+        return import_file(user=user, source=source, name=name, file_format=file_format, mapping=mapping)
+
+
+def import_file(
+    *,
+    user: User,
+    source: SourceFile,
+    name: str,
+    file_format: FileFormat | None = None,
+    mapping: Mapping[str, str] | None = None,
+    origin: Mapping[str, object] | None = None,
+    settle: Callable[[DatasetVersion], None] = lambda version: None,  # noqa: ARG005
+) -> ImportedVersion:
+    """Check a local file and keep it as the next version of the user's dataset ``name``, found at ``origin``.
+
+    ``settle`` is called with the version in the transaction that makes it; what it raises undoes both.
+
+    Raises: as ``import_upload``, and what ``settle`` raises.
+    """
+    with _mapped(source, file_format, mapping or {}) as mapped:
+        sha256, size_bytes = store.digest_file(mapped.source.path)
         if existing := _find_version(user, name, sha256):
+            settle(existing)
             return ImportedVersion(version=existing, created=False)
-        found = examine(source, mapped.file_format, note=mapped.note)
-        stored = store.store_path(source.path)
+        found = examine(mapped.source, mapped.file_format, note=mapped.note)
+        stored = store.store_path(mapped.source.path)
         try:
-            imported = keep_version(user, name, source, found, stored)
+            with transaction.atomic():
+                imported = keep_version(user, name, mapped.source, found, stored, origin=origin)
+                settle(imported.version)
         except BaseException:
             forget(stored)
             raise
@@ -112,9 +135,8 @@ class _Mapped:
 
 
 @contextmanager
-def _mapped(path: Path, name: str, file_format: FileFormat | None, mapping: Mapping[str, str]) -> Iterator[_Mapped]:
+def _mapped(source: SourceFile, file_format: FileFormat | None, mapping: Mapping[str, str]) -> Iterator[_Mapped]:
     """Give the file with the mapped columns; the file itself where there is no mapping."""
-    source = SourceFile(path=path, name=name)
     if not mapping:
         yield _Mapped(source=source, file_format=file_format)
         return
@@ -126,7 +148,7 @@ def _mapped(path: Path, name: str, file_format: FileFormat | None, mapping: Mapp
             raise invalid_file(error) from error
         pairs = ", ".join(f"{part} from {column!r}" for part, column in mapping.items())
         note = f"Mapped at upload: {pairs}. "
-        mapped = SourceFile(path=target, name=f"{name.partition('.')[0] or name}.jsonl")
+        mapped = SourceFile(path=target, name=f"{source.name.partition('.')[0] or source.name}.jsonl")
         yield _Mapped(source=mapped, file_format=FileFormat.JSONL, note=note)
 
 
@@ -195,13 +217,21 @@ def _find_version(user: User, name: str, sha256: str) -> DatasetVersion | None:
 
 
 @transaction.atomic
-def keep_version(user: User, name: str, source: SourceFile, found: Examination, stored: store.StoredObject) -> ImportedVersion:
+def keep_version(
+    user: User,
+    name: str,
+    source: SourceFile,
+    found: Examination,
+    stored: store.StoredObject,
+    *,
+    origin: Mapping[str, object] | None = None,
+) -> ImportedVersion:
     """Keep stored content as the next version of the user's dataset ``name``, unless one of its versions holds it."""
     dataset, _ = Dataset.objects.get_or_create(owner=user, name=name)
     Dataset.objects.select_for_update().get(pk=dataset.pk)  # one upload of a name numbers its version at a time
     if existing := _find_version(user, name, stored.sha256):
         return ImportedVersion(version=existing, created=False)
-    return ImportedVersion(version=add_version(dataset, source, found, stored), created=True)
+    return ImportedVersion(version=add_version(dataset, source, found, stored, origin=origin), created=True)
 
 
 @transaction.atomic
@@ -224,6 +254,7 @@ def add_version(
     *,
     parent: DatasetVersion | None = None,
     changes: Mapping[str, object] | None = None,
+    origin: Mapping[str, object] | None = None,
 ) -> DatasetVersion:
     """Keep stored content as the next version of ``dataset``, whose row the caller's transaction has locked."""
     newest = dataset.versions.order_by("-number").first()
@@ -243,6 +274,7 @@ def add_version(
         statistics=storable_object(found.statistics),
         parent=parent,
         changes=storable_object(changes or {}),
+        origin=storable_object(origin or {}),
     )
 
 

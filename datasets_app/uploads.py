@@ -46,7 +46,9 @@ def import_or_keep(
     except InvalidFile as error:
         if error.error_code not in MAPPABLE:
             raise
-        return _keep(user, upload, name, file_format, error)
+        with local_upload(upload) as path:
+            source = SourceFile(path=path, name=readable_name(upload.name))
+            return keep_waiting(user=user, source=source, name=name, file_format=file_format, error=error)
 
 
 def discard(waiting: WaitingUpload) -> None:
@@ -58,16 +60,20 @@ def discard(waiting: WaitingUpload) -> None:
     forget(stored)
 
 
-def _keep(user: User, upload: UploadedFile, name: str, file_format: FileFormat | None, error: InvalidFile) -> WaitingUpload:
-    file_name = readable_name(upload.name)
-    with local_upload(upload) as path:
-        try:
-            found = detect_file_format(SourceFile(path=path, name=file_name), file_format)
-        except UserInputError as unreadable:
-            raise invalid_file(unreadable) from unreadable
-        stored = store.store_path(path)
+def keep_waiting(
+    *, user: User, source: SourceFile, name: str, file_format: FileFormat | None, error: InvalidFile
+) -> WaitingUpload:
+    """Keep a file whose rows fit no format, as ``error`` says, until its columns are mapped.
+
+    Raises: InvalidFile: the file cannot be read. StorageFull. Unavailable.
+    """
+    try:
+        found = detect_file_format(source, file_format)
+    except UserInputError as unreadable:
+        raise invalid_file(unreadable) from unreadable
+    stored = store.store_path(source.path)
     about = {
-        "file_name": file_name,
+        "file_name": source.name,
         "file_format": found.value,
         "uri": stored.uri,
         "size_bytes": stored.size_bytes,

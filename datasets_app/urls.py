@@ -3,6 +3,7 @@
 from django.urls import path
 
 from datasets_app.api import columns
+from datasets_app.api.imports import ImportStateView, ImportsView, ImportView
 from datasets_app.api.measures import ApplyDecisionsView, DecisionsView, DuplicatesView, TokenLengthsView
 from datasets_app.api.tokens import TokensView
 from datasets_app.api.versions import DiffView, FixesView
@@ -18,6 +19,9 @@ urlpatterns = [
         columns.UploadColumnsPreviewView.as_view(),
         name="dataset-upload-columns-preview",
     ),
+    path("datasets/import", ImportView.as_view(), name="dataset-import"),
+    path("datasets/imports", ImportsView.as_view(), name="dataset-imports"),
+    path("datasets/imports/<uuid:id>", ImportStateView.as_view(), name="dataset-import-state"),
     path("datasets", DatasetsView.as_view(), name="api-datasets"),
     path("datasets/<uuid:id>", DatasetView.as_view(), name="api-dataset"),
     path("datasets/<uuid:id>/preview", PreviewView.as_view(), name="dataset-preview"),

@@ -41,7 +41,8 @@ class UploadSerializer(serializers.Serializer):
 class VersionSerializer(serializers.ModelSerializer):
     """One version. ``format`` is what its rows are, ``file_format`` what the file is.
 
-    ``changes`` says what was done to the rows of ``parent``; ``statistics`` what the rows are like.
+    ``changes`` says what was done to the rows of ``parent``, ``origin`` where an import found them: repository, commit, split
+    and files with their digests, or an address; ``statistics`` what the rows are like.
     """
 
     version = serializers.IntegerField(source="number")
@@ -53,7 +54,7 @@ class VersionSerializer(serializers.ModelSerializer):
         model = DatasetVersion
         fields = [
             "version", "format", "format_reason", "file_name", "file_format", "rows", "columns", "size_bytes", "sha256",
-            "created_at", "parent", "changes", "statistics",
+            "created_at", "parent", "changes", "origin", "statistics",
         ]  # fmt: skip
 
 

@@ -14,25 +14,39 @@ TOKENIZER_FILES = [pattern for pattern in FILES if ".safetensors" not in pattern
 TIMEOUT_SECONDS = 10.0
 
 
+def endpoint() -> str:
+    """Return the address of the Hub."""
+    from huggingface_hub import constants
+
+    return settings.ENV.hf_endpoint.rstrip("/") or str(constants.ENDPOINT)
+
+
+def is_offline() -> bool:
+    """Whether the server was told to leave the Hub alone, by HF_HUB_OFFLINE."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
 def resolve_hub(value: str) -> Resolution:
     """Find ``owner/name`` or ``owner/name@revision`` and pin it to a commit; without network, to the one downloaded before.
 
     Raises: UnresolvedReference: unknown, gated, without safetensors, or unreachable and never downloaded.
     """
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     repository, _, revision = value.partition("@")
-    if constants.HF_HUB_OFFLINE:
+    if is_offline():
         return _downloaded(value, repository, revision, reason="the server works offline (HF_HUB_OFFLINE)")
-    api = HfApi(endpoint=constants.ENDPOINT, token=settings.ENV.hf_token or False)
+    api = HfApi(endpoint=endpoint(), token=settings.ENV.hf_token or False)
     try:
         found = api.model_info(repository, revision=revision or None, timeout=TIMEOUT_SECONDS)
         if found.gated:
             api.auth_check(repository)  # the card of a gated model is public, its files are not
     except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise _refusal(value, error) from error
-    except _outages() as error:
+    except outages() as error:
         return _downloaded(value, repository, revision, reason=f"the Hub cannot be reached ({type(error).__name__})")
     names = {item.rfilename for item in found.siblings or []}
     if "config.json" not in names or not any(name.endswith(".safetensors") and "/" not in name for name in names):
@@ -70,19 +84,20 @@ def _snapshot(repository: str, commit: str, *, patterns: list[str], cache: Path)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    outages: tuple[type[Exception], ...] = (LocalEntryNotFoundError, *_outages())
+    outage: tuple[type[Exception], ...] = (LocalEntryNotFoundError, *outages())
     try:
         path = snapshot_download(
             repository,
             revision=commit,
             cache_dir=cache,
+            endpoint=endpoint(),
             token=settings.ENV.hf_token or False,
             allow_patterns=patterns,
             etag_timeout=TIMEOUT_SECONDS,
         )
     except (GatedRepoError, RepositoryNotFoundError) as error:
         raise UserInputError(f"the Hub refuses {repository}: {type(error).__name__}", code="model_refused") from error
-    except outages as error:
+    except outage as error:
         raise InfrastructureError(f"{repository} cannot be downloaded: {error}", code="hub_unavailable") from error
     return Path(path)
 
@@ -112,7 +127,8 @@ def _downloaded(value: str, repository: str, revision: str, *, reason: str) -> R
     return _pinned(repository, Path(path).name)
 
 
-def _outages() -> tuple[type[Exception], ...]:
+def outages() -> tuple[type[Exception], ...]:
+    """Return what a Hub that cannot be reached raises."""
     from huggingface_hub import errors
 
     # HTTPError is that of the Hub's HTTP library: refused connections and timeouts are no OSError there.

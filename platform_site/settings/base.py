@@ -123,6 +123,7 @@ SPECTACULAR_SETTINGS = {
         "ArtifactKind": "pipelines.models.Artifact.Kind",
         "ModelKind": "models_app.models.ModelVersion.Kind",
         "Status": "pipelines.models.Status",
+        "ImportStatus": "datasets_app.models.DatasetImport.Status",
         "EventType": "pipelines.models.Event.Type",
         "EventLevel": "pipelines.events.LEVELS",
         "TokenScope": "platform_site.models.ApiToken.Scope",

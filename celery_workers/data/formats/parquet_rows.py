@@ -39,14 +39,31 @@ def read_parquet(source: SourceFile) -> Iterator[RowBatch]:
     Raises: UserInputError: the file is damaged, too wide, has too long a row, or unpacks to far more than it should.
     """
     row = 0
+    for piece, total in _pieces(source):
+        rows = [SourceRow(row + index, values) for index, values in enumerate(piece.to_pylist(), 1)]
+        row += len(rows)
+        yield RowBatch(rows, row / total)
+
+
+def read_parquet_batches(source: SourceFile) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a Parquet file as they are; texts are Arrow dictionaries.
+
+    Raises: UserInputError: as ``read_parquet``.
+    """
+    for piece, _ in _pieces(source):
+        yield piece
+
+
+def _pieces(source: SourceFile) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """Yield bounded pieces of a file, each with the number of rows of all."""
+    row = 0
     try:
         with unpacked_path(source) as path, _open(source, path) as file:
             total = file.metadata.num_rows
             for batch in file.iter_batches(batch_size=_batch_rows(file.metadata), use_threads=False):
                 for piece in _bounded(source, batch, row):
-                    rows = [SourceRow(row + index, values) for index, values in enumerate(piece.to_pylist(), 1)]
-                    row += len(rows)
-                    yield RowBatch(rows, row / total)
+                    row += piece.num_rows
+                    yield piece, total
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = str(error).partition("\n")[0]
         raise source.error(
