@@ -6,10 +6,15 @@ import logging
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol
 
 from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import connection
 from pydantic import ValidationError
 
 from celery_workers.contract.estimates import Machine
@@ -20,31 +25,81 @@ logger = logging.getLogger(__name__)
 MEASURE_SECONDS = 120.0
 
 
-def profile_of(place: str, *, threads: int) -> Machine | None:
-    """Return the profile of ``place`` (``cpu`` or a CUDA device) for nodes of that many threads; None if it cannot be measured.
+class Profiled(Protocol):
+    """Whose places are measured."""
 
-    Kept below ``VAR_DIR`` for this version of torch, so that only a machine's first start takes the seconds.
+    places: list[str]
+    threads: int
+    profile: dict[str, object]
+
+    def report(self) -> None:
+        """Make the profile known."""
+
+
+class Profiler(threading.Thread):
+    """Measures the first place of each worker state, beside the worker's own start.
+
+    A profile is kept below ``VAR_DIR`` for this version of torch, so that only a machine's first start takes the seconds.
     """
-    name = f"{place}-{threads}-{version('torch')}".replace("/", "_")
-    path = Path(settings.VAR_DIR) / "device-profiles" / f"{name}.json"
-    try:
-        return Machine.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        machine = _measure(place, threads=threads)
-    if machine is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_text(machine.model_dump_json(), encoding="utf-8")
-        draft.replace(path)
-    return machine
 
+    def __init__(self, states: Sequence[Profiled]) -> None:
+        super().__init__(name="device-profiler", daemon=True)
+        self._states = states
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_ended = False
 
-def _measure(place: str, *, threads: int) -> Machine | None:
-    environment = child_environment(os.environ, device=place) | {"OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", "celery_workers.measure_device", "--threads", str(threads)]
-    try:
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=MEASURE_SECONDS, check=True)
-        return Machine.model_validate_json(done.stdout)
-    except (OSError, subprocess.SubprocessError, ValidationError) as error:
-        logger.warning("The speed of %s could not be measured, so estimates will have no times: %s", place, error)
-        return None
+    def run(self) -> None:
+        """Measure and report; a worker without a profile works as well, but its estimates have no times."""
+        for state in self._states:
+            machine = self._profile_of(state.places[0], threads=state.threads)
+            if machine is None or self._is_ended:
+                continue
+            state.profile = machine.model_dump()
+            try:
+                state.report()
+            except DatabaseError as error:  # the next heartbeat reports it
+                logger.warning("The profile of this worker cannot be written yet: %s", error)
+        connection.close()
+
+    def end(self) -> None:
+        """Stop a measurement under way, and report nothing any more."""
+        self._is_ended = True
+        if self._process is not None:
+            self._process.kill()
+        self.join(timeout=5)
+
+    def _profile_of(self, place: str, *, threads: int) -> Machine | None:
+        name = f"{place}-{threads}-{version('torch')}".replace("/", "_")
+        path = Path(settings.VAR_DIR) / "device-profiles" / f"{name}.json"
+        try:
+            return Machine.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError):
+            machine = self._measure(place, threads=threads)
+        if machine is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_name(f".{path.name}.{os.getpid()}")
+            draft.write_text(machine.model_dump_json(), encoding="utf-8")
+            draft.replace(path)
+        return machine
+
+    def _measure(self, place: str, *, threads: int) -> Machine | None:
+        environment = child_environment(os.environ, device=place) | {"OMP_NUM_THREADS": str(threads)}
+        command = [sys.executable, "-m", "celery_workers.measure_device", "--threads", str(threads)]
+        try:
+            with subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            ) as process:
+                self._process = process
+                if self._is_ended:
+                    process.kill()
+                try:
+                    output, _ = process.communicate(timeout=MEASURE_SECONDS)
+                finally:
+                    process.kill()
+            return Machine.model_validate_json(output)
+        except (OSError, subprocess.SubprocessError, ValidationError) as error:
+            if not self._is_ended:
+                logger.warning("The speed of %s could not be measured, so estimates will have no times: %s", place, error)
+            return None
+        finally:
+            self._process = None

@@ -25,7 +25,7 @@ from django.utils import timezone
 from kombu import Exchange, Queue
 
 from celery_workers import gpu
-from celery_workers.device_profile import profile_of
+from celery_workers.device_profile import Profiler
 from celery_workers.gpu import DeviceSlots
 from celery_workers.queues import CONTROL, CONTROL_THREADS, IMPORT_QUEUE, IMPORT_THREADS, WORK_QUEUES, places_of, threads_of
 from celery_workers.tracker import Tracker
@@ -45,13 +45,13 @@ class WorkerState:
         self.queue = queue
         self.name = f"{queue}@{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.places = places_of(queue)
-        self._threads = threads_of(queue)
+        self.threads = threads_of(queue)
         self._slots = DeviceSlots(self.places)
         self._pools = {place: ChildPool(warm=WARM[queue], device=place) for place in self.places}
         self._running: set[Orders] = set()
         self._is_shutting_down = False
         self._started_at = timezone.now()
-        self._profile: dict[str, object] = {}
+        self.profile: dict[str, object] = {}
 
     @contextmanager
     def slot(self) -> Iterator[Slot | None]:
@@ -65,7 +65,7 @@ class WorkerState:
             if self._is_shutting_down:  # the signal came in between
                 orders.shutdown()
             try:
-                yield Slot(worker_name=self.name, device=place, threads=self._threads, pool=self._pools[place], orders=orders)
+                yield Slot(worker_name=self.name, device=place, threads=self.threads, pool=self._pools[place], orders=orders)
             finally:
                 self._running.discard(orders)
 
@@ -79,11 +79,6 @@ class WorkerState:
         self._is_shutting_down = True
         for orders in list(self._running):
             orders.shutdown()
-
-    def measure(self) -> None:
-        """Find out what the first of its places can do, for estimates; the next report says so."""
-        machine = profile_of(self.places[0], threads=self._threads)
-        self._profile = machine.model_dump() if machine else {}
 
     def close(self) -> None:
         """End the warm agent processes."""
@@ -100,7 +95,7 @@ class WorkerState:
                 "queue": self.queue,
                 "slots": len(self.places),
                 "devices": names,
-                "profile": self._profile,
+                "profile": self.profile,
                 "started_at": self._started_at,
                 "last_seen_at": now,
                 "expires_at": now + timedelta(seconds=settings.ENV.lease_seconds),
@@ -144,16 +139,6 @@ class Heartbeat(threading.Thread):
                 connection.close()
 
 
-def _measure_and_report(states: list[WorkerState]) -> None:
-    for state in states:
-        state.measure()
-        try:
-            state.report()
-        except DatabaseError as error:
-            logger.warning("The profile of worker %s cannot be written yet: %s", state.name, error)
-    connection.close()
-
-
 class _Process:
     """The states of this process's queues, from the worker's start to its end."""
 
@@ -161,6 +146,7 @@ class _Process:
         self.states: dict[str, WorkerState] = {}
         self.heartbeat: Heartbeat | None = None
         self.tracker: Tracker | None = None
+        self.profiler: Profiler | None = None
         self.is_shutting_down = False
 
 
@@ -203,7 +189,8 @@ def start_working(**_: object) -> None:
     _process.heartbeat.start()
     for state in states:
         state.warm_up()
-    threading.Thread(target=_measure_and_report, args=(states,), name="device-profiler", daemon=True).start()
+    _process.profiler = Profiler(states)
+    _process.profiler.start()
     if settings.ENV.mlflow_tracking_uri and "cpu" in _process.states:
         _process.tracker = Tracker(settings.ENV.mlflow_tracking_uri)
         _process.tracker.start()
@@ -222,6 +209,8 @@ def stop_nodes(**_: object) -> None:
 @worker_shutdown.connect
 def stop_working(**_: object) -> None:
     """End the warm processes and remove the rows, after the last task."""
+    if _process.profiler is not None:
+        _process.profiler.end()
     for state in _process.states.values():
         state.close()
     if _process.heartbeat is not None:

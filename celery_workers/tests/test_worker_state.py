@@ -104,6 +104,19 @@ def test_a_worker_reports_itself_and_takes_its_row_and_processes_along(platform:
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in started)
 
 
+def test_a_worker_measures_its_machine_once(platform: Platform) -> None:
+    first = platform.start_worker()
+    wait_for(lambda: Worker.objects.filter(profile__has_key="flops").exists(), seconds=120)
+    profile = Worker.objects.get().profile
+    assert profile["device"] == "cpu"
+    assert profile["memory_bytes"] > 2**28
+    assert all(speed > 1e8 for speed in profile["flops"].values())
+    first.terminate()
+    first.wait(30)
+    platform.start_worker()
+    wait_for(lambda: Worker.objects.filter(profile=profile).exists(), seconds=5)  # read, not measured again
+
+
 def test_a_worker_never_loads_torch(platform: Platform) -> None:
     worker = platform.start_worker()
     assert "libtorch" not in Path(f"/proc/{worker.pid}/maps").read_text()
