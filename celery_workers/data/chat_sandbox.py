@@ -8,7 +8,7 @@ today, as it does at inference, so a template that writes the date gives other t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from jinja2 import Environment, Template, TemplateError, Undefined, nodes
@@ -17,6 +17,9 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
+
+_MAX_DECIDED = 1024
+"""Templates name few attributes; but they can make up names."""
 
 
 class _Generation(Extension):
@@ -53,10 +56,24 @@ class _Namespace(Namespace):
 class _Sandbox(ImmutableSandboxedEnvironment):
     """Refuses what Jinja would pass over: a private attribute is an error, even where nothing is done with it."""
 
+    def __init__(self, *, extensions: Sequence[type[Extension]]) -> None:
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
+        self._decided: dict[tuple[type, str], bool] = {}
+
     def unsafe_undefined(self, obj: object, attribute: str) -> Undefined:
         if attribute.startswith("_"):
             raise SecurityError(f"access to the attribute {attribute!r} of a {type(obj).__name__} is unsafe")
         return super().unsafe_undefined(obj, attribute)
+
+    def is_safe_attribute(self, obj: object, attr: str, value: object) -> bool:
+        """Decide once for each type and name: nothing but an object's type counts, and templates ask all the time."""
+        key = (type(obj), attr)
+        is_safe = self._decided.get(key)
+        if is_safe is None:
+            is_safe = super().is_safe_attribute(obj, attr, value)
+            if len(self._decided) < _MAX_DECIDED:
+                self._decided[key] = is_safe
+        return is_safe
 
 
 def compile_chat_template(text: str) -> Template:
@@ -64,11 +81,13 @@ def compile_chat_template(text: str) -> Template:
 
     Raises: TemplateError: it is not a template.
     """
-    return _environment().from_string(text)
+    template = _environment().from_string(text)
+    template.globals = dict(template.globals)  # Jinja copies them at each rendering, and its chain of mappings slowly
+    return template
 
 
 def _environment() -> Environment:
-    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+    environment = _Sandbox(extensions=[_Generation, loopcontrols])
     environment.filters["tojson"] = _to_json
     environment.globals.update(
         raise_exception=_raise_exception, strftime_now=_strftime_now, dict=_Dict(), namespace=_Namespace

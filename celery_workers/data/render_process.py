@@ -3,7 +3,7 @@
     python -m celery_workers.data.render_process
 
 Lines of JSON in, lines of JSON out. First in: the templates and limits; out: ``{}`` or what is wrong with them. Then each
-line in is a list of conversations, and a line goes out for each, as soon as it is there. A conversation may take
+line in is a list of conversations, and a line goes out for each; they are sent when all are there. A conversation may take
 ``cpu_seconds`` of processor time: then the kernel ends the process (SIGPROF), whatever loop it is in, which counting
 iterations could not do (``9**9**9`` is no loop). Memory is bounded the same way. It ends at the end of its input.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -79,12 +79,11 @@ def main() -> None:
     try:
         renderer = ConversationRenderer(setting)
     except (TemplateError, RecursionError, MemoryError, SyntaxError) as error:
-        _say({"error": _said(error)})
+        _say([{"error": _said(error)}])
         return
-    _say({})
+    _say([{}])
     for line in sys.stdin:
-        for item in json.loads(line):
-            _say(renderer.answer(item))
+        _say(renderer.answer(item) for item in json.loads(line))
 
 
 def _limit_memory(size_bytes: int) -> None:
@@ -100,9 +99,10 @@ def _said(error: BaseException) -> str:
     return f"{str(error)[:500] or type(error).__name__}{f' (line {line} of the template)' if line else ''}"
 
 
-def _say(answer: object) -> None:
-    sys.stdout.write(json.dumps(answer, separators=(",", ":")) + "\n")
-    sys.stdout.flush()
+def _say(answers: Iterable[object]) -> None:
+    for answer in answers:
+        sys.stdout.write(json.dumps(answer, separators=(",", ":")) + "\n")
+    sys.stdout.flush()  # once: each time wakes the other process
 
 
 if __name__ == "__main__":

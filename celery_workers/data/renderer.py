@@ -45,20 +45,24 @@ class ChatRenderer:
 
     def render(self, conversations: Sequence[Conversation]) -> list[Rendered | RowRefused]:
         """Return the text of each conversation, or why it is refused: one that takes too long is, by name."""
-        results: list[Rendered | RowRefused] = []
+        results = self._render(conversations)
+        if len(results) == len(conversations):
+            return results
+        self._restart()
         kills = 0
         while len(results) < len(conversations) and kills < _MAX_KILLS:
-            results += self._render(conversations[len(results) :])
-            if len(results) < len(conversations):
-                results.append(_refusal_of_the_dead(self._process))
-                self._process = self._start()
+            # What had been rendered before the process ended is lost, so which conversation it was shows one by one only.
+            position = len(results)
+            results += self._render(conversations[position : position + 1])
+            if len(results) == position:
+                results.append(self._restart())
                 kills += 1
         missing = len(conversations) - len(results)
         message = f"not tried: the chat template ran out of bounds in {kills} rows before"
         return [*results, *(RowRefused("template_too_slow", message) for _ in range(missing))]
 
     def _render(self, conversations: Sequence[Conversation]) -> list[Rendered | RowRefused]:
-        """Return the results up to the end, or up to the conversation in which the process ended."""
+        """Return the results; only some, the first ones, where the process ended before it had all."""
         sent, received = _pipes(self._process)
         # The process reads the whole line before it answers, so neither side waits for the other.
         sent.write(json.dumps([vars(item) for item in conversations], separators=(",", ":")) + "\n")
@@ -70,6 +74,12 @@ class ChatRenderer:
                 break
             results.append(_result(json.loads(line)))
         return results
+
+    def _restart(self) -> RowRefused:
+        """Start anew when the process has ended, and return why it has."""
+        refusal = _refusal_of_the_dead(self._process)
+        self._process = self._start()
+        return refusal
 
     def _start(self) -> subprocess.Popen[str]:
         process = subprocess.Popen(
