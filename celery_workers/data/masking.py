@@ -79,4 +79,6 @@ def _end_of_turn(
             if not is_blank(tuple(input_ids[position + 1 : after])):
                 break
             found, after = position + 1, position
+            if end_of_turn_ids.isdisjoint(input_ids[start:position]):
+                break
     return found

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from celery_workers.contract.errors import UserInputError
 from celery_workers.data.chat_rendering import Rendered, RowRefused
+from celery_workers.data.known_pieces import known_pieces
 from celery_workers.data.masking import check_beginning, make_labels
 from celery_workers.data.whole_text import Aligned, WholeText
 
@@ -41,7 +42,7 @@ class Encoder:
 
     An answer starts where the prompt ends, so prompt and answer are tokenized apart, as they are at inference; this is
     compared with the tokens of the whole text, and a row for which neither is certain is refused. Most rows need one pass:
-    see ``WholeText``.
+    see ``KnownPieces`` and ``WholeText``.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, folder: Path, *, adds_special_tokens: bool) -> None:
@@ -51,7 +52,7 @@ class Encoder:
         self.end_of_turn_ids = end_of_turn_ids(tokenizer, folder)
         self.split_at_answer = 0
         """Rows in which the whole text would have joined prompt and answer in one token."""
-        self._whole_text = WholeText(tokenizer) if tokenizer.is_fast else None
+        self._one_pass = known_pieces(tokenizer) or (WholeText(tokenizer) if tokenizer.is_fast else None)
         self._is_blank = lru_cache(maxsize=4096)(lambda ids: not str(tokenizer.decode(ids)).strip())
 
     def encode(self, rows: Sequence[Rendered]) -> list[TokenRow | RowRefused]:
@@ -82,9 +83,9 @@ class Encoder:
         return TokenRow(input_ids, labels)
 
     def _align_all(self, rows: Sequence[Rendered]) -> list[Aligned | RowRefused]:
-        if self._whole_text is None:
+        if self._one_pass is None:
             return self._align_apart(rows)
-        first = self._whole_text.align([row.text for row in rows], [_cuts(row) for row in rows])
+        first = self._one_pass.align([row.text for row in rows], [_cuts(row) for row in rows])
         unclear = [row for row, item in zip(rows, first, strict=True) if item is None]
         second = iter(self._align_apart(unclear))
         return [next(second) if item is None else item for item in first]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from celery_workers.data.chat_rendering import Rendered
 from celery_workers.data.tokenization import Encoder, TokenRow
+from celery_workers.data.whole_text import WholeText
 
 PIECES = st.sampled_from(
     [
@@ -61,7 +62,7 @@ def test_one_pass_finds_what_tokenizing_apart_finds(make_bpe_tokenizer, metaspac
     row = Rendered(text, answers)
     encoder = Encoder(tokenizer, Path("/nonexistent"), adds_special_tokens=False)
 
-    (once,) = encoder._whole_text.align([text], [sorted({0, len(text), *(place for answer in answers for place in answer)})])
+    (once,) = WholeText(tokenizer).align([text], [sorted({0, len(text), *(place for answer in answers for place in answer)})])
     (apart,) = encoder._align_apart([row])
 
     if once is not None and isinstance(apart, tuple):
