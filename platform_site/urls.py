@@ -6,6 +6,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from platform_site.health import health, ready
 from platform_site.login import login_once
+from platform_site.metrics import MetricsView
 
 urlpatterns = [
     path("api/v1/", include("platform_site.api")),
@@ -13,6 +14,7 @@ urlpatterns = [
     path("docs", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
     path("health", health, name="health"),
     path("ready", ready, name="ready"),
+    path("metrics", MetricsView.as_view(), name="metrics"),
     path("admin/", admin.site.urls),
     path("login/once/<str:uid>/<str:token>", login_once, name="login-once"),
     path("", include("frontend.urls")),
