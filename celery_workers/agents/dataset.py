@@ -57,7 +57,7 @@ class DatasetAgent(Agent[DatasetConfig, DatasetInputs, DatasetOutputs]):
 
     title = "Dataset"
     category = Category.DATA
-    version = 2
+    version = 3
 
     def estimate(
         self,
@@ -119,21 +119,16 @@ def _source(ctx: AgentContext, config: DatasetConfig) -> SourceFile:
 
 def _copy(ctx: AgentContext, opened: OpenedRows, *, limit: int | None) -> tuple[int, int]:
     """Write the rows and return how many there are, and how many of them have problems that reading brought up."""
-    from celery_workers.data.canonical import extra_name
     from celery_workers.data.checks import is_fit
-    from celery_workers.data.dataset_folder import DatasetWriter
-    from celery_workers.data.importing import scan_columns
+    from celery_workers.data.dataset_folder import GrowingDatasetWriter
 
-    detected = opened.detected
-    columns = scan_columns(opened.source, opened.file_format)
-    extras = [extra_name(name, detected) for name in columns if name not in detected.columns_read]
     unread = 0
-    with DatasetWriter(ctx.workdir / "dataset", detected.shape, extras=extras, has_problems=True) as writer:
-        for batch, fraction in opened:
+    with GrowingDatasetWriter(ctx.workdir / "dataset", opened.detected.shape, has_problems=True) as writer:
+        for block, fraction in opened.blocks():
             ctx.check_canceled()
-            rows = batch if limit is None else batch[: limit - writer.rows]
-            writer.write(rows)
-            unread += sum(not is_fit(row.problems) for row in rows)
+            rows = block if limit is None else block.first(limit - writer.rows)
+            writer.write_block(rows)
+            unread += sum(not is_fit(problems) for problems in rows.problems.values())
             ctx.progress(fraction)
             if limit is not None and writer.rows >= limit:
                 ctx.log(f"Stopped after the first {limit} rows, as asked.", limit=limit)

@@ -123,17 +123,21 @@ class ValidationAgent(Agent[ValidationConfig, ValidationInputs, ValidationOutput
 
 
 def _check_rows(ctx: AgentContext, folder: Path, detected: Detected, builder: ReportBuilder) -> None:
-    from celery_workers.data.canonical import CanonicalRow
+    import pyarrow as pa
+
+    from celery_workers.data.block_tables import block_from
     from celery_workers.data.checks import is_fit
     from celery_workers.data.dataset_folder import DatasetReader, DatasetWriter
+    from celery_workers.data.statistics import SPLIT_COLUMN
 
     reader = DatasetReader(folder, detected.shape)
     with DatasetWriter(ctx.workdir / "dataset", detected.shape, extras=reader.extras) as writer:
-        for batch in reader.batches():
+        for table in reader.tables():
             ctx.check_canceled()
-            found = builder.add_batch(batch)
-            fit = [row for place, row in enumerate(batch) if is_fit(found.get(place, []))]
-            writer.write([CanonicalRow(row.number, row.values, row.extras) for row in fit])
+            found = builder.add_block(block_from(table, detected.shape, extras=[SPLIT_COLUMN]))
+            unfit = {position for position, problems in found.items() if not is_fit(problems)}
+            is_kept = pa.array([position not in unfit for position in range(table.num_rows)])
+            writer.write_table(table.filter(is_kept) if unfit else table)
             ctx.progress(builder.rows / reader.rows)
 
 

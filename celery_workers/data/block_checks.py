@@ -65,7 +65,7 @@ class Look:
     def facts(self, unfit: Sequence[int]) -> Facts:
         """Return what is remembered of the rows, those at the positions ``unfit`` left out."""
         block, answers = self.block, self.answers
-        kept = np.delete(np.arange(len(block)), unfit) if unfit else np.arange(len(block))
+        kept = np.delete(np.arange(len(block)), unfit)
         labels = block.flags.get("label", answers)
         splits = block.extras.get(SPLIT_COLUMN)
 
@@ -73,12 +73,12 @@ class Look:
             return block.row(int(kept[place])).values
 
         return Facts(
-            numbers=_at(kept, block.numbers),
+            numbers=_without(unfit, block.numbers),
             characters=self.characters[kept],
-            keys=_at(kept, self.keys),
-            answers=_at(kept, answers),
-            labels=_at(kept, labels),
-            splits=None if splits is None else _at(kept, splits),
+            keys=_without(unfit, self.keys),
+            answers=_without(unfit, answers),
+            labels=_without(unfit, labels),
+            splits=None if splits is None else _without(unfit, splits),
             beginning=lambda place: _last_text(values(place), block.shape)[:LANGUAGE_CHARACTERS],
             questions=lambda places: self._question_keys(kept[places].tolist()),
         )
@@ -87,9 +87,11 @@ class Look:
         """Return for the rows at ``positions`` 64 bits that are equal where ``statistics.question_of`` is."""
         block = self.block
         if block.shape.format is RowFormat.CHAT:
-            roles, contents = zip(*map(self._asked, positions), strict=True)
-            said = iter(normal(list(chain.from_iterable(contents))))
-            return [hash((one, *islice(said, len(one)))) for one in roles]
+            conversation = block.conversations["messages"]
+            ends = [(conversation.offsets[position], self.answer_places[position] or 0) for position in positions]
+            asked = [conversation.contents[start : start + count] for start, count in ends]
+            said = iter(normal([text or "" for texts_ in asked for text in texts_]))
+            return [hash((*conversation.roles[start : start + count], *islice(said, count))) for start, count in ends]
         if block.conversations:
             return [hash(question_of(block.row(position).values, block.shape)) for position in positions]
         answers = answer_columns(block.shape)
@@ -99,13 +101,6 @@ class Look:
             if name not in answers
         ]
         return [hash(tuple(filter(None, pieces))) for pieces in zip(*columns, strict=True)] or [0] * len(positions)
-
-    def _asked(self, position: int) -> tuple[Roles, Texts]:
-        """Return the roles and contents before the last answer of a conversation that is fit."""
-        conversation = self.block.conversations["messages"]
-        start = conversation.offsets[position]
-        end = start + (self.answer_places[position] or 0)
-        return tuple(conversation.roles[start:end]), conversation.contents[start:end]
 
 
 class Looker:
@@ -234,8 +229,12 @@ def _sums(numbers: NDArray[np.int64], offsets: Sequence[int]) -> NDArray[np.int6
     return np.diff(up_to)
 
 
-def _at(kept: NDArray[np.intp], values: Sequence[_T]) -> Sequence[_T]:
-    return values if len(kept) == len(values) else [values[place] for place in kept.tolist()]
+def _without(positions: Sequence[int], values: Sequence[_T]) -> Sequence[_T]:
+    """Return ``values`` without those at ``positions``, which ascend."""
+    if not positions:
+        return values
+    borders = [-1, *positions, len(values)]
+    return list(chain.from_iterable(values[start + 1 : end] for start, end in pairwise(borders)))
 
 
 def _last_text(values: dict[str, Value], shape: Shape) -> str:

@@ -66,6 +66,12 @@ class Block:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def first(self, count: int) -> Block:
+        """Return the first ``count`` rows."""
+        if count >= len(self):
+            return self
+        return block_of([self.row(position) for position in range(count)], self.shape)
+
     def row(self, position: int) -> CanonicalRow:
         """Return the row at ``position``; extra columns that it does not have are null."""
         values: dict[str, Value] = {}

@@ -15,15 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from celery_workers.contract.errors import BugError
+from celery_workers.data.block_tables import block_from, schema_of, table_of
+from celery_workers.data.blocks import Block, block_of
 from celery_workers.data.canonical import PROBLEMS, ROW_NUMBER, CanonicalRow
-from celery_workers.data.message_reading import TEXT_KEYS
 from celery_workers.data.row_formats import Shape
-from celery_workers.data.rows import BATCH_ROWS, RowProblem
+from celery_workers.data.rows import BATCH_ROWS
 
 FILE_NAME = "rows.parquet"
-
-_MESSAGES = pa.list_(pa.struct([*((name, pa.string()) for name in TEXT_KEYS), ("train", pa.bool_())]))
-_PROBLEMS = pa.list_(pa.struct([(name, pa.string()) for name in ("field", "code", "message", "fix")]))
 
 
 class DatasetWriter:
@@ -33,9 +31,13 @@ class DatasetWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / FILE_NAME
         self.rows = 0
+        self._shape = shape
         self._extras = list(extras)
         self._has_problems = has_problems
-        self._schema = _schema(shape, extras, has_problems=has_problems)
+        self._open()
+
+    def _open(self) -> None:
+        self._schema = schema_of(self._shape, self._extras, has_problems=self._has_problems)
         self._writer = pq.ParquetWriter(self.path, self._schema, compression="zstd")
 
     def __enter__(self) -> Self:
@@ -53,23 +55,60 @@ class DatasetWriter:
 
         Raises: BugError: a row has an extra column that was not announced.
         """
-        if not rows:
-            return
-        for row in rows:
-            if unknown := row.extras.keys() - set(self._extras):
-                raise BugError(f"row {row.number} has columns that were not announced: {sorted(unknown)}")
-        records = [self._record(row) for row in rows]
-        self._writer.write_table(pa.Table.from_pylist(records, schema=self._schema))
-        self.rows += len(rows)
+        self.write_block(block_of(rows, self._shape))
 
-    def _record(self, row: CanonicalRow) -> dict[str, object]:
-        record: dict[str, object] = {ROW_NUMBER: row.number, **row.values, **row.extras}
-        if self._has_problems:
-            record[PROBLEMS] = [
-                {"field": problem.field, "code": problem.code, "message": problem.message, "fix": problem.fix}
-                for problem in row.problems
-            ]
-        return record
+    def write_block(self, block: Block) -> None:
+        """Append the rows of ``block``.
+
+        Raises: BugError: it has an extra column that was not announced.
+        """
+        if unknown := sorted(block.extras.keys() - set(self._extras)):
+            raise BugError(f"rows from number {block.numbers[0]} on have columns that were not announced: {unknown}")
+        self.write_table(table_of(block, self._schema))
+
+    def write_table(self, table: pa.Table) -> None:
+        """Append the rows of ``table``, which has the columns of this file and perhaps others, which are left out."""
+        if table.num_rows:
+            self._writer.write_table(table.select(self._schema.names))
+            self.rows += table.num_rows
+
+
+class GrowingDatasetWriter(DatasetWriter):
+    """Write rows whose extra columns are not known beforehand.
+
+    Where one turns up after the first rows, what was written becomes a part of its own; at the end, the parts are joined.
+    """
+
+    def __init__(self, folder: Path, shape: Shape, *, has_problems: bool = False) -> None:
+        self._parts: list[Path] = []
+        super().__init__(folder, shape, has_problems=has_problems)
+
+    def write_block(self, block: Block) -> None:
+        """Append the rows of ``block``; extra columns that it brings are null in the rows before."""
+        if new := [name for name in block.extras if name not in self._extras]:
+            self._writer.close()
+            if self.rows:
+                self._parts.append(self.path.rename(self.path.with_suffix(f".{len(self._parts)}.part")))
+            self._extras += new
+            self._open()
+        super().write_block(block)
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        super().__exit__(error_type, error, traceback)
+        if error_type is None and self._parts:
+            self._join()
+        for part in self._parts:
+            part.unlink()
+
+    def _join(self) -> None:
+        self._parts.append(self.path.rename(self.path.with_suffix(".last.part")))
+        with pq.ParquetWriter(self.path, self._schema, compression="zstd") as writer:
+            for part in self._parts:
+                with pq.ParquetFile(part, memory_map=True) as file:
+                    for index in range(file.num_row_groups):
+                        writer.write_table(_with_columns(file.read_row_group(index, use_threads=False), self._schema))
 
 
 class DatasetReader:
@@ -98,34 +137,20 @@ class DatasetReader:
         """Yield the rows in order, up to ``BATCH_ROWS`` at a time."""
         with pq.ParquetFile(self._path, memory_map=True) as file:
             for batch in file.iter_batches(batch_size=BATCH_ROWS, use_threads=False):
-                yield [self._row(record) for record in batch.to_pylist()]
+                block = block_from(pa.Table.from_batches([batch]), self._shape, extras=self.extras)
+                yield [block.row(position) for position in range(len(block))]
 
-    def _row(self, record: dict[str, object]) -> CanonicalRow:
-        number = record[ROW_NUMBER]
-        problems = [RowProblem(row_number=number, **problem) for problem in record.get(PROBLEMS) or []]
-        values = {column: record.get(column) for column in self._shape.columns}
-        for column in self._shape.conversations:
-            values[column] = _without_nulls(values[column])
-        return CanonicalRow(number, values, {name: record[name] for name in self.extras}, problems)
-
-
-def _schema(shape: Shape, extras: Sequence[str], *, has_problems: bool) -> pa.Schema:
-    fields = [(ROW_NUMBER, pa.int64()), *((column, _type(shape, column)) for column in shape.columns)]
-    fields += [(name, pa.string()) for name in extras]
-    return pa.schema([*fields, (PROBLEMS, _PROBLEMS)] if has_problems else fields)
+    def tables(self) -> Iterator[pa.Table]:
+        """Yield the rows in order, as many at a time as were written at once."""
+        with pq.ParquetFile(self._path, memory_map=True) as file:
+            for index in range(file.num_row_groups):
+                yield file.read_row_group(index, use_threads=False)
 
 
-def _type(shape: Shape, column: str) -> pa.DataType:
-    if column in shape.conversations:
-        return _MESSAGES
-    return pa.bool_() if column in shape.flags else pa.string()
-
-
-def _without_nulls(messages: list[dict[str, object]] | None) -> list[dict[str, object]] | None:
-    """Return messages without the keys that say nothing; role and content stay."""
-    if messages is None:
-        return None
-    return [
-        {key: value for key, value in message.items() if value is not None or key in ("role", "content")}
-        for message in messages
+def _with_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return ``table`` with the columns of ``schema``, null where it has none."""
+    columns = [
+        table.column(field.name) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
+        for field in schema
     ]
+    return pa.Table.from_arrays(columns, schema=schema)

@@ -105,19 +105,6 @@ def open_rows(
     return OpenedRows(source, found, detected, columns, first=first, rest=batches)
 
 
-def scan_columns(source: SourceFile, file_format: FileFormat) -> list[str]:
-    """Return the names of all columns, reading the whole file where its format has no header.
-
-    Raises: UserInputError: the file cannot be read.
-    """
-    columns = Columns(source)
-    for batch in read_rows(source, file_format):
-        columns.add(batch.rows)
-        if file_format not in (FileFormat.JSON, FileFormat.JSONL) and columns.names:
-            break
-    return columns.names
-
-
 def _detect(
     source: SourceFile,
     columns: Columns,

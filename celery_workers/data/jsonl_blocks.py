@@ -127,7 +127,7 @@ class _Reader:
         for place in self._unlike_their_type(rows, lines, places):
             row = self._read_alone(lines[places[place]] + end, number + places[place])
             if row is not None:
-                odd[place] = row
+                odd[place], rows[place] = row, blank
         return self._type.block([number + place for place in places], rows, odd), index + 1
 
     def _unlike_their_type(self, rows: Sequence[object], lines: Sequence[bytes], places: Sequence[int]) -> list[int]:

@@ -59,8 +59,8 @@ def _look_again(array: pa.LargeStringArray, found: pa.BooleanArray, with_persona
     if len(places) < _WORTH_ANOTHER_LOOK:
         return found
     texts = array.take(places)
-    others = _CHARACTERS if not with_personal_data else "|".join([_CHARACTERS, *_PERSONAL_DATA])
-    stays = pc.or_(pc.match_substring_regex(texts, others), pc.match_substring_regex(texts, _badness()))
+    others = _PERSONAL_DATA if with_personal_data else ()
+    stays = pc.match_substring_regex(texts, "|".join([_CHARACTERS, _badness(), *others]))
     return pc.replace_with_mask(found, pc.fill_null(found, False), stays)
 
 

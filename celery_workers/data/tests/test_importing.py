@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from celery_workers.contract import UserInputError
 from celery_workers.data.formats import FileFormat
-from celery_workers.data.importing import open_rows, scan_columns
+from celery_workers.data.importing import open_rows
 from celery_workers.data.report_building import ReportBuilder
 from celery_workers.data.row_formats import RowFormat
 from celery_workers.data.rows import SourceFile
@@ -65,12 +65,6 @@ def test_files_without_usable_rows_are_refused_by_name(tmp_path: Path, text: str
 
     assert caught.value.code == code
     assert caught.value.evidence["file"] == name
-
-
-def test_scanned_columns_are_complete(tmp_path: Path) -> None:
-    rows = [{"text": "a"}] * 1500 + [{"text": "b", "late": 1}]
-
-    assert scan_columns(source(tmp_path, "\n".join(map(json.dumps, rows))), FileFormat.JSONL) == ["text", "late"]
 
 
 def test_a_hostile_number_of_columns_is_refused(tmp_path: Path) -> None:
