@@ -41,7 +41,7 @@ _PERSONAL = (
     "Write to {first}.{second}@example.org please.", "Call me at +44 20 7946 {number:04d}.", "It is 4111 1111 1111 1111.",
     "The account is DE89 3704 0044 0532 0130 00.", "The key is ghp_" + "a1B2" * 9 + ".",
 )  # fmt: skip
-_SENTENCES = 6000
+_SENTENCES = 50_000
 
 
 class Corpus:
