@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.reverse import reverse
 
+from models_app.comparing import ScoreRow
 from models_app.models import Evaluation, ModelVersion, RegisteredModel
 from models_app.services import available_formats, comparisons_of, evaluations_of
+
+MOST_COMPARED = 8
 
 
 class NumberField(serializers.FloatField):
@@ -124,6 +129,51 @@ class ComparisonSerializer(serializers.Serializer):
     verdict = serializers.CharField()
     metrics = MetricDifferenceSerializer(many=True)
     created_at = serializers.DateTimeField()
+
+
+class CompareQuerySerializer(serializers.Serializer):
+    """Query of a comparison."""
+
+    ids = serializers.CharField(help_text="Ids of 2 to 8 versions, by comma.")
+
+    def validate_ids(self, value: str) -> list[UUID]:
+        """Return the ids, each once, in order."""
+        try:
+            ids = list(dict.fromkeys(UUID(part.strip()) for part in value.split(",") if part.strip()))
+        except ValueError as error:
+            raise serializers.ValidationError("Must be ids by comma.") from error
+        if not 2 <= len(ids) <= MOST_COMPARED:
+            raise serializers.ValidationError(f"Must be 2 to {MOST_COMPARED} different ids, got {len(ids)}.")
+        return ids
+
+
+class SettingRowSerializer(serializers.Serializer):
+    """One setting, a value for each version."""
+
+    name = serializers.CharField()
+    values = serializers.ListField(child=serializers.JSONField(allow_null=True))
+
+
+class ScoreRowSerializer(serializers.Serializer):
+    """Scores on one set of examples, an entry for each version; null where it was not measured on them."""
+
+    examples_sha256 = serializers.CharField()
+    evaluations = serializers.ListField(child=EvaluationSerializer(allow_null=True))
+
+    def to_representation(self, instance: ScoreRow) -> dict[str, object]:
+        """Return the row with its gaps."""
+        shown = [None if one is None else EvaluationSerializer(one).data for one in instance.evaluations]
+        return {"examples_sha256": instance.examples_sha256, "evaluations": shown}
+
+
+class SideBySideSerializer(serializers.Serializer):
+    """Versions side by side; every list of values is in the order of ``versions``."""
+
+    versions = RelatedVersionSerializer(many=True)
+    differing = SettingRowSerializer(many=True, help_text="Settings of the nodes that made them, where these differ.")
+    equal = serializers.IntegerField(help_text="How many settings are the same.")
+    scores = ScoreRowSerializer(many=True)
+    comparisons = ComparisonSerializer(many=True, help_text="Of reports that compare two of them, with intervals.")
 
 
 class FileSerializer(serializers.Serializer):

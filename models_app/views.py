@@ -15,12 +15,15 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from models_app.cards import write_card
+from models_app.comparing import side_by_side
 from models_app.models import ModelVersion, RegisteredModel
 from models_app.serializers import (
+    CompareQuerySerializer,
     DownloadQuerySerializer,
     ModelFilterSerializer,
     ModelVersionSerializer,
     RegisteredModelSerializer,
+    SideBySideSerializer,
 )
 from models_app.services import download_name, find_export, find_file
 from platform_site.common.downloads import send_stored
@@ -64,6 +67,18 @@ class ModelView(APIView):
         """Show a version with its lineage, scores and files. The id is a version's, from the list of models."""
         version = _find_version(request.user, id)
         return Response(ModelVersionSerializer(version, context={"request": request}).data)
+
+
+class ModelCompareView(APIView):
+    """Versions side by side."""
+
+    @extend_schema(operation_id="models_compare", parameters=[CompareQuerySerializer], responses=SideBySideSerializer)
+    def get(self, request: Request) -> Response:
+        """Set versions side by side: where their settings differ, and what was measured of them on the same rows."""
+        query = CompareQuerySerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        versions = [_find_version(request.user, id) for id in query.validated_data["ids"]]
+        return Response(SideBySideSerializer(side_by_side(versions, request.user)).data)
 
 
 class ModelDownloadView(APIView):

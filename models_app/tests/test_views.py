@@ -174,3 +174,42 @@ def test_the_card_is_markdown(api_client: APIClient, registry: Registry) -> None
 
     assert response["Content-Type"] == "text/markdown; charset=utf-8"
     assert "# orders, version 1" in response.content.decode()
+
+
+def compare(client: APIClient, *ids: object):
+    return client.get(f"{URL}/compare", {"ids": ",".join(map(str, ids))})
+
+
+def test_versions_stand_side_by_side_in_the_order_asked_for(api_client: APIClient, registry: Registry) -> None:
+    body = compare(api_client, registry.adapter.pk, registry.base.pk).json()
+
+    assert [version["kind"] for version in body["versions"]] == ["adapter", "base"]
+    assert {row["name"]: row["values"] for row in body["differing"]} == {
+        "kind": ["adapter", "base"],
+        "learning_rate": [0.001, None],
+        "lora_r": [16, None],
+    }
+    (scores,) = body["scores"]
+    assert [entry and entry["scores"]["exact_match"] for entry in scores["evaluations"]] == [0.97, 0.0]
+    assert [item["verdict"] for item in body["comparisons"]] == [VERDICT]
+
+
+def test_equal_settings_are_counted_and_not_listed(api_client: APIClient, registry: Registry, user) -> None:
+    twin = ModelVersionFactory(model=registry.adapter.model, number=9, artifact=registry.adapter.artifact)
+    body = compare(api_client, registry.adapter.pk, twin.pk).json()
+
+    assert (body["differing"], body["equal"]) == ([], 3)
+
+
+@pytest.mark.parametrize("ids", ["", "x,y", "{0}", "{0},{0}"], ids=["none", "no ids", "one", "one twice"])
+def test_a_comparison_needs_two_versions(api_client: APIClient, registry: Registry, ids: str) -> None:
+    response = compare(api_client, ids.format(registry.adapter.pk))
+
+    assert response.status_code == 400
+    assert response.json()["errors"][0]["field"] == "ids"
+
+
+def test_a_strangers_version_is_not_compared(api_client: APIClient, registry: Registry, other_user) -> None:
+    theirs = ModelVersionFactory(model__owner=other_user)
+
+    assert compare(api_client, registry.adapter.pk, theirs.pk).status_code == 404
