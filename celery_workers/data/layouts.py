@@ -10,6 +10,7 @@ from celery_workers.data.message_reading import Message, MessageReader
 from celery_workers.data.row_formats import Detected
 from celery_workers.data.rows import RowProblem, SourceRow
 from celery_workers.data.spellings import Layout
+from celery_workers.data.transcripts import read_question, read_transcript
 
 Value = str | bool | list[Message] | None
 Parts = Mapping[str, object]
@@ -94,13 +95,15 @@ def _history(parts: Parts, reader: MessageReader) -> dict[str, Value]:
 
 def _preference(parts: Parts, reader: MessageReader) -> dict[str, Value]:
     """Two answers to one prompt. Where both are whole conversations, what they begin with in common is the prompt."""
-    chosen = _as_messages("chosen", parts["chosen"], "assistant", reader)
-    rejected = _as_messages("rejected", parts["rejected"], "assistant", reader)
+    transcripts = read_transcript(parts["chosen"]), read_transcript(parts["rejected"])
+    answers = transcripts if all(transcripts) else (parts["chosen"], parts["rejected"])
+    chosen = _as_messages("chosen", answers[0], "assistant", reader)
+    rejected = _as_messages("rejected", answers[1], "assistant", reader)
     given = parts.get("prompt")
     tools = parts.get("tools")
     if isinstance(given, Mapping) and "messages" in given:  # as OpenAI writes it
         given, tools = given["messages"], given.get("tools", tools)
-    prompt = _question("prompt", given, parts, reader)
+    prompt = _question("prompt", read_question(given) or given, parts, reader)
     if chosen and rejected and (chosen[0]["role"] != "assistant" or rejected[0]["role"] != "assistant"):
         shared = _shared(chosen, rejected)
         if prompt and _contents(prompt)[-1] not in _contents(chosen[:shared]):
@@ -120,7 +123,7 @@ def _kto(parts: Parts, reader: MessageReader) -> dict[str, Value]:
         ends = bool(messages) and messages[-1]["role"] == "assistant"
         prompt, completion = (messages[:-1], messages[-1:]) if messages and ends else (messages, None)
     else:
-        prompt = _question("prompt", parts["prompt"], parts, reader)
+        prompt = _question("prompt", read_question(parts["prompt"]) or parts["prompt"], parts, reader)
         completion = _as_messages("completion", parts["completion"], "assistant", reader)
     label = _truth(parts["label"], reader)
     return {"prompt": prompt, "completion": completion, "label": label, "tools": _tools(parts.get("tools"), reader)}

@@ -1,7 +1,8 @@
 """One sample of each peer's format: what it is found to be, and what its rows become.
 
 The samples follow the formats as their makers document them: LLaMA-Factory's ``data/README.md`` and demo files, Axolotl's
-dataset formats, TRL's "Dataset formats and types", OpenAI's guides to fine-tuning, and ShareGPT's export.
+dataset formats, TRL's "Dataset formats and types", OpenAI's guides to fine-tuning, ShareGPT's export, and the cards of
+widely used public sets of preferences.
 """
 
 from __future__ import annotations
@@ -152,6 +153,65 @@ SAMPLES: dict[str, tuple[dict[str, object], str, dict[str, object]]] = {
         {"input": {"messages": [USER], "tools": TOOLS}, "preferred_output": [ASSISTANT], "non_preferred_output": [OTHER]},
         "preference", preference(USER, tools=json.dumps(TOOLS)),
     ),
+    "OpenAI tool calls with weights": (
+        {
+            "messages": [
+                USER, {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": CALL}], "weight": 1},
+                {"role": "tool", "tool_call_id": "1", "content": "o"}, {**ASSISTANT, "weight": 0},
+            ],
+            "tools": TOOLS,
+        },
+        "chat",
+        chat(
+            USER,
+            {
+                "role": "assistant", "content": "",
+                "tool_calls": json.dumps([{"id": "1", "type": "function", "function": CALL}]), "train": True,
+            },
+            {"role": "tool", "content": "o", "tool_call_id": "1"}, {**ASSISTANT, "train": False}, tools=json.dumps(TOOLS),
+        ),
+    ),
+    "OpenAI function call": (
+        {
+            "messages": [
+                USER, {"role": "assistant", "content": None, "function_call": CALL},
+                {"role": "function", "name": "f", "content": "o"}, ASSISTANT,
+            ],
+            "functions": [{"name": "f", "parameters": {}}],
+        },
+        "chat",
+        chat(
+            USER, {"role": "assistant", "content": "", "tool_calls": CALLS},
+            {"role": "tool", "content": "o", "name": "f"}, ASSISTANT, tools=json.dumps([{"name": "f", "parameters": {}}]),
+        ),
+    ),
+    "hh-rlhf": (
+        {
+            "chosen": "\n\nHuman: a\n\nAssistant: c\n\nHuman: a\n\nAssistant: b",
+            "rejected": "\n\nHuman: a\n\nAssistant: c\n\nHuman: a\n\nAssistant: c",
+        },
+        "preference", preference(USER, OTHER, USER),
+    ),
+    "hh-rlhf with a prompt": (
+        {"prompt": "\n\nHuman: a\n\nAssistant:", "chosen": "b", "rejected": "c"}, "preference", preference(USER)
+    ),
+    "UltraFeedback, binarized": (
+        {
+            "prompt": "a", "prompt_id": "x", "chosen": [USER, ASSISTANT], "rejected": [USER, OTHER],
+            "messages": [USER, ASSISTANT], "score_chosen": 8.5, "score_rejected": 7.0,
+        },
+        "preference", preference(USER),
+    ),
+    "Orca DPO pairs": (
+        {"system": "s", "question": "a", "chosen": "b", "rejected": "c"}, "preference", preference(SYSTEM, USER)
+    ),
+    "Orca DPO pairs, distilabel": (
+        {"system": "s", "input": "a", "chosen": "b", "rejected": "c", "generations": ["b", "c"], "rating": [9.0, 7.0]},
+        "preference", preference(SYSTEM, USER),
+    ),
+    "KTO mix": ({"prompt": [USER, OTHER, USER], "completion": [ASSISTANT], "label": False}, "kto",
+        kto(USER, OTHER, USER, label=False),
+    ),
     "OpenAI completions": ({"prompt": "a", "completion": "b"}, "prompt_completion", {"prompt": "a", "completion": "b"}),
     "ShareGPT": (
         {"id": "x", "conversations": [said("human", "a"), said("chatgpt", "c"), said("human", "a"), said("gpt", "b")]},
@@ -267,6 +327,27 @@ def test_a_row_unlike_its_format_is_named_and_not_dropped(
 
     assert len(found[1]) == len(rows)
     assert expected in refusal(found)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "expected"),
+    [
+        pytest.param("Human: a", "Human: a", [("missing_field", "prompt")], id="no-turn-of-the-assistant"),
+        pytest.param(
+            "\n\nHuman: a\n\nAssistant: b", "c", [("missing_field", "prompt")], id="one-side-is-no-conversation"
+        ),
+        pytest.param(
+            "\n\nHuman: a\n\nAssistant: b", "\n\nHuman: x\n\nAssistant: b",
+            [("missing_field", "prompt")], id="other-questions",
+        ),
+    ],
+)  # fmt: skip
+def test_pairs_without_a_common_question_are_named(
+    chosen: str, rejected: str, expected: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    found = refusal(read(tmp_path, [{"chosen": chosen, "rejected": rejected}]))
+
+    assert set(expected) <= set(found)
 
 
 def test_a_label_that_is_no_truth_does_not_make_kto(tmp_path: Path) -> None:
