@@ -28,7 +28,7 @@ from celery_workers.contract import (
 from celery_workers.contract.estimates import JsonObject
 from celery_workers.evaluation.answers import MatchMode
 from celery_workers.evaluation.evaluate import Measurement, Meter, evaluate_model, work_units
-from celery_workers.evaluation.loaded import LoadedModel, load_models
+from celery_workers.evaluation.loaded import BaseWeights, LoadedModel, load_models
 from celery_workers.evaluation.report import write_report
 from celery_workers.evaluation.rows import EvaluationRow, read_rows
 from celery_workers.evaluation.subject import EvaluationData, Subject
@@ -60,6 +60,11 @@ class EvaluationConfig(AgentConfig):
     samples: int = Field(8, ge=0, le=200, description="Rows shown in full in the report, spread evenly over the examples.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Number type of the weights; auto takes the one that this device multiplies faster."
+    )
+    base_weights: BaseWeights = Field(
+        "full",
+        description="Weights of the model, or of the base under an adapter: full, as exports are merged, or nf4 (4 bits), as"
+        " method qlora trains and as takes a quarter of the memory.",
     )
 
     @model_validator(mode="after")
@@ -110,7 +115,10 @@ class EvaluationAgent(Agent[EvaluationConfig, EvaluationInputs, EvaluationOutput
         rows = read_rows(inputs.eval_examples.path, row_format=row_format, max_rows=config.max_rows)
         if config.generate and not any(row.has_question for row in rows):
             ctx.log(f"Rows of the format {row_format} have no prompt, so nothing is generated", level="WARNING")
-        loaded = load_models(ctx, inputs.eval_examples, inputs.model, precision=config.precision)
+        loaded = load_models(
+            ctx, inputs.eval_examples, inputs.model, precision=config.precision, base_weights=config.base_weights
+        )
+        _say_other_weights(ctx, inputs.model, config.base_weights)
         measurement = Measurement(
             metrics=frozenset(config.metrics),
             generate=config.generate,
@@ -128,6 +136,20 @@ class EvaluationAgent(Agent[EvaluationConfig, EvaluationInputs, EvaluationOutput
         path = ctx.workdir / "report.json"
         metadata = write_report(path, data, rows, loaded.tokenizer, samples=config.samples)
         return EvaluationOutputs(report=Report(path=path, metadata=metadata))
+
+
+def _say_other_weights(ctx: AgentContext, model: Model | None, base_weights: BaseWeights) -> None:
+    """Say so where an adapter is measured over other weights than it was trained over."""
+    if model is None or model.metadata.get("model_kind") != "adapter":
+        return
+    trained_over = model.metadata.get("quantization") or "full"
+    if trained_over != base_weights:
+        ctx.log(
+            f"The adapter was trained over {trained_over} weights of the base and is measured over {base_weights} ones;"
+            " base_weights chooses",
+            trained_over=trained_over,
+            base_weights=base_weights,
+        )
 
 
 def _measure(

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from celery_workers.evaluation.scoring import CausalLM
 
 
+BaseWeights = Literal["full", "nf4"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Identity:
     """Which model a subject is."""
@@ -48,7 +51,10 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """``identities`` holds what can be measured: the model itself last, before it the base under an adapter."""
+    """``identities`` holds what can be measured: the model itself last, before it the base under an adapter.
+
+    ``precision`` is as the report shows it: the number type, after that of stored weights where it is another.
+    """
 
     model: CausalLM
     tokenizer: PreTrainedTokenizerBase
@@ -68,15 +74,21 @@ class LoadedModel:
 
 
 def load_models(
-    ctx: AgentContext, examples: Examples, model: Model | None, *, precision: Literal["auto", "float32", "bfloat16"]
+    ctx: AgentContext,
+    examples: Examples,
+    model: Model | None,
+    *,
+    precision: Literal["auto", "float32", "bfloat16"],
+    base_weights: BaseWeights,
 ) -> LoadedModel:
-    """Load what is to be measured on ``examples``.
+    """Load what is to be measured on ``examples``, full weights and the base of an adapter as ``base_weights`` says.
 
     Raises: UserInputError: the examples were tokenized otherwise than the model reads. What the loader raises.
     """
     from celery_workers.modeling.device import pick_device
     from celery_workers.modeling.loading import load_adapter, load_base, load_tokenizer
     from celery_workers.modeling.precision import fastest_precision, torch_dtype
+    from celery_workers.modeling.quantization import NF4, load_quantized_base
 
     device = str(pick_device())
     chosen = fastest_precision(device) if precision == "auto" else precision
@@ -84,13 +96,14 @@ def load_models(
     is_adapter = model is not None and model.metadata.get("model_kind") == "adapter"
     folder = ctx.reference(base_model) if model is None or is_adapter else model.path
     _check_tokenizer(examples, folder, base_model)
-    base = load_base(folder, dtype=torch_dtype(chosen), device=device)
+    load = load_quantized_base if base_weights == NF4 else load_base
+    base = load(folder, dtype=torch_dtype(chosen), device=device)
     loaded: CausalLM = load_adapter(base, model.path) if model is not None and is_adapter else base
     return LoadedModel(
         model=loaded,
         tokenizer=load_tokenizer(folder),
         identities=_identities(model, base_model=base_model, base_folder=folder),
-        precision=chosen,
+        precision=f"{NF4}, {chosen}" if base_weights == NF4 else chosen,
         device=device,
         examples_sha256=examples.sha256 or files_sha256([examples.path / "examples.arrow"]),
     )

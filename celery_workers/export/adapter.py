@@ -6,17 +6,9 @@ import json
 import shutil
 from pathlib import Path
 
+from celery_workers.modeling.tokenizer import copy_tokenizer
+
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-)
 
 
 def copy_adapter(source: Path, destination: Path, *, base_model: str) -> None:
@@ -27,8 +19,9 @@ def copy_adapter(source: Path, destination: Path, *, base_model: str) -> None:
     Raises: FileNotFoundError: ``source`` has no adapter.
     """
     destination.mkdir(parents=True)
-    for name in (*ADAPTER_FILES, *(name for name in TOKENIZER_FILES if (source / name).is_file())):
+    for name in ADAPTER_FILES:
         shutil.copyfile(source / name, destination / name)
+    copy_tokenizer(source, destination)
     path = destination / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     if config.get("base_model_name_or_path") != base_model:

@@ -13,11 +13,12 @@ from celery_workers.contract.errors import BugError, UserInputError
 from celery_workers.contract.ports import Model
 from celery_workers.export.adapter import copy_adapter, folder_bytes
 from celery_workers.export.parity import TOLERANCES, Parity, Tolerance, measure_parity, probe_ids, probe_logits
+from celery_workers.modeling.tokenizer import TOKENIZER_FILE
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
     from celery_workers.export.parity import CausalLM
     from celery_workers.modeling.precision import Precision
@@ -51,17 +52,27 @@ class Export:
         return Model(path=self.path, metadata=metadata)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What was written. ``as_trained`` says how far the live model is from the model that was trained, where that is
+    another: an adapter of method qlora was trained over a base in 4 bits, and is used and merged over the full weights."""
+
+    exports: list[Export]
+    as_trained: Parity | None
+
+
 @dataclass(kw_only=True)
 class _Live:
     """The model as it was trained, in float32, with its logits on the probes."""
 
     model: CausalLM | None
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer_folder: Path
     base_model: str
     is_adapter: bool
     device: str
     probes: list[list[int]]
     logits: list[torch.Tensor]
+    as_trained: Parity | None
 
     def take_model(self) -> CausalLM:
         """Give the model away: what uses it up must be its only holder, or its memory is not freed."""
@@ -71,7 +82,7 @@ class _Live:
         return model
 
 
-def export_model(ctx: AgentContext, source: Model, formats: Sequence[Format], *, merged_dtype: Precision) -> list[Export]:
+def export_model(ctx: AgentContext, source: Model, formats: Sequence[Format], *, merged_dtype: Precision) -> Exported:
     """Write ``formats`` of ``source`` below the workdir, each in a folder of its own name.
 
     Raises: UserInputError: an adapter is asked for of full weights. BugError: an export differs from the live model by
@@ -90,7 +101,7 @@ def export_model(ctx: AgentContext, source: Model, formats: Sequence[Format], *,
             exports.append(writers[name]())
             _check(ctx, exports[-1])
             ctx.progress(0.3 + 0.7 * len(exports) / len(formats))
-    return exports
+    return Exported(exports=exports, as_trained=live.as_trained)
 
 
 def _load(ctx: AgentContext, source: Model) -> _Live:
@@ -103,27 +114,44 @@ def _load(ctx: AgentContext, source: Model) -> _Live:
     base_model = str(source.metadata["base_model"])
     is_adapter = is_adapter_folder(source.path)
     folder = ctx.reference(base_model) if is_adapter else source.path
+    tokenizer_folder = source.path if (source.path / TOKENIZER_FILE).is_file() else folder
+    probes = probe_ids(load_tokenizer(tokenizer_folder))
+    trained_logits = _logits_as_trained(source, folder, probes, device=device)
     base = load_base(folder, dtype=torch.float32, device=device)
     model: CausalLM = load_adapter(base, source.path) if is_adapter else base
-    has_tokenizer = (source.path / "tokenizer.json").is_file()
-    tokenizer = load_tokenizer(source.path if has_tokenizer else folder)
-    probes = probe_ids(tokenizer)
+    logits = probe_logits(model, probes)
     ctx.log("Loaded the live model in float32", device=device, probe_positions=sum(map(len, probes)))
     return _Live(
         model=model,
-        tokenizer=tokenizer,
+        tokenizer_folder=tokenizer_folder,
         base_model=base_model,
         is_adapter=is_adapter,
         device=device,
         probes=probes,
-        logits=probe_logits(model, probes),
+        logits=logits,
+        as_trained=measure_parity(trained_logits, logits) if trained_logits else None,
     )
+
+
+def _logits_as_trained(source: Model, folder: Path, probes: list[list[int]], *, device: str) -> list[torch.Tensor]:
+    """Return the logits of an adapter over the 4-bit base that it was trained over; none where it was trained over full
+    weights, which the live model has too."""
+    from celery_workers.modeling.loading import is_adapter_folder, load_adapter
+    from celery_workers.modeling.precision import torch_dtype
+    from celery_workers.modeling.quantization import NF4, load_quantized_base
+
+    if not is_adapter_folder(source.path) or source.metadata.get("quantization") != NF4:
+        return []
+    precision = cast("Precision", source.metadata.get("precision", "float32"))
+    base = load_quantized_base(folder, dtype=torch_dtype(precision), device=device)
+    return probe_logits(load_adapter(base, source.path), probes)
 
 
 def _export_adapter(ctx: AgentContext, live: _Live, source: Model) -> Export:
     if not live.is_adapter:
         raise UserInputError(
-            f"formats cannot hold adapter: the model is {source.metadata['model_kind']}, full weights without an adapter",
+            f"formats cannot hold adapter: the model is {source.metadata['model_kind']}, full weights without an adapter;"
+            " set formats to merged",
             field="formats",
             code="no_adapter",
         )
@@ -156,7 +184,7 @@ def _export_merged(ctx: AgentContext, live: _Live, dtype: Precision) -> Export:
     model = live.take_model()
     if live.is_adapter:
         model = fold_adapter(cast("PeftModel", model))
-    save_full(cast("PreTrainedModel", model), live.tokenizer, folder, dtype=dtype)
+    save_full(cast("PreTrainedModel", model), folder, tokenizer_folder=live.tokenizer_folder, dtype=dtype)
     del model
     gc.collect()
     ctx.check_canceled()

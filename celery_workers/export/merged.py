@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from celery_workers.modeling.precision import Precision, torch_dtype
+from celery_workers.modeling.tokenizer import copy_tokenizer
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 
 def fold_adapter(model: PeftModel) -> PreTrainedModel:
@@ -23,8 +24,9 @@ def fold_adapter(model: PeftModel) -> PreTrainedModel:
     return cast("PreTrainedModel", model.merge_and_unload(safe_merge=True))
 
 
-def save_full(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, *, dtype: Precision) -> None:
-    """Write weights (safetensors, in ``dtype``), config, generation config and tokenizer; plain transformers loads it.
+def save_full(model: PreTrainedModel, folder: Path, *, tokenizer_folder: Path, dtype: Precision) -> None:
+    """Write weights (safetensors, in ``dtype``), config, generation config and the tokenizer of ``tokenizer_folder``; plain
+    transformers loads it.
 
     ``model`` is converted in place. The config keeps no path of this machine.
 
@@ -34,6 +36,6 @@ def save_full(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder
     model.config.dtype = torch_dtype(dtype)
     model.config.name_or_path = ""
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    copy_tokenizer(tokenizer_folder, folder)
     for path in folder.iterdir():
         path.chmod(0o644)  # safetensors writes files that only their owner can read

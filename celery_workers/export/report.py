@@ -10,7 +10,9 @@ from pathlib import Path
 
 from celery_workers.contract.context import ReportDocument, Table
 from celery_workers.contract.ports import Model, Report
-from celery_workers.export.exporter import Export
+from celery_workers.export.exporter import Export, Exported
+from celery_workers.export.parity import Parity
+from celery_workers.modeling.quantization import NF4
 
 REPORT_KIND = "export"
 
@@ -24,16 +26,15 @@ def report_summaries(reports: Sequence[Report]) -> list[dict[str, object]]:
     return found
 
 
-def write_report(
-    path: Path, exports: Sequence[Export], *, model: Model, summaries: Sequence[dict[str, object]]
-) -> dict[str, object]:
+def write_report(path: Path, exported: Exported, *, model: Model, summaries: Sequence[dict[str, object]]) -> dict[str, object]:
     """Write the report and return the port's metadata."""
+    exports, as_trained = exported.exports, exported.as_trained
     document = ReportDocument(
         kind=REPORT_KIND,
         title="Export as " + " and ".join(export.format for export in exports),
         summary=_summary(exports),
-        verdict="; ".join(_verdict(export) for export in exports),
-        tables=[_parity_table(exports), _files_table(exports)],
+        verdict="; ".join([*(_verdict(export) for export in exports), *([_say_as_trained(as_trained)] if as_trained else [])]),
+        tables=[_parity_table(exported), _files_table(exports)],
         data={
             "model_sha256": model.sha256,
             "base_model": model.metadata["base_model"],
@@ -47,6 +48,7 @@ def write_report(
                 }
                 for export in exports
             ],
+            "as_trained": asdict(as_trained) if as_trained else None,
             "reports": list(summaries),
         },
     )
@@ -71,7 +73,15 @@ def _verdict(export: Export) -> str:
     )
 
 
-def _parity_table(exports: Sequence[Export]) -> Table:
+def _say_as_trained(parity: Parity) -> str:
+    return (
+        f"over the full weights the adapter gives other numbers than over the base in {NF4} that it was trained over: top-1"
+        f" agreement {parity.top1_agreement:.3f}, KL {parity.kl_nats:.2g} nats; evaluate it with base_weights full"
+    )
+
+
+def _parity_table(exported: Exported) -> Table:
+    """Return a row per format, and one for the model as it was trained, which nothing is asked of."""
     return Table(
         title="Parity with the live model in float32",
         columns=[
@@ -97,9 +107,15 @@ def _parity_table(exports: Sequence[Export]) -> Table:
                 export.parity.kl_nats,
                 export.tolerance.max_kl_nats,
             ]
-            for export in exports
-        ],
+            for export in exported.exports
+        ]
+        + ([_as_trained_row(exported.as_trained)] if exported.as_trained else []),
     )
+
+
+def _as_trained_row(parity: Parity) -> list[str | int | float | bool | None]:
+    measured = (parity.max_logit_difference, None, parity.top1_agreement, None, parity.kl_nats, None)
+    return ["as trained", NF4, parity.positions, *measured]
 
 
 def _files_table(exports: Sequence[Export]) -> Table:

@@ -36,8 +36,8 @@ def memory_limit_bytes(device: torch.device) -> int:
     import torch
 
     if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    limits = [psutil.virtual_memory().total]
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    limits: list[int] = [psutil.virtual_memory().total]
     for path in CGROUP_LIMITS:
         text = path.read_text(encoding="ascii").strip() if path.is_file() else "max"
         if text.isdecimal():  # "max" is no limit

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from celery_workers.contract.errors import ResourceError, UserInputError
 
@@ -50,10 +50,10 @@ def load_with(folder: Path, *, device: torch.device, **options: object) -> PreTr
     check_base_folder(folder)
     quiet_transformers()
     try:
-        loaded: tuple[PreTrainedModel, Mapping[str, set[str]]] = AutoModelForCausalLM.from_pretrained(
+        loaded: object = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
         )
-        model, found = loaded
+        model, found = cast("tuple[PreTrainedModel, Mapping[str, set[str]]]", loaded)
         if "quantization_config" not in options:  # quantized weights were put in place, and may not be moved
             torch.nn.Module.to(model, device)
         model.train(mode=False)

@@ -40,7 +40,7 @@ def load_quantized_base(
             dtype=dtype,
             attn_implementation=attention,
             device_map={"": torch.device(device)},
-            quantization_config=BitsAndBytesConfig(
+            quantization_config=BitsAndBytesConfig(  # type: ignore[no-untyped-call]
                 load_in_4bit=True,
                 bnb_4bit_quant_type=NF4,
                 bnb_4bit_use_double_quant=True,
@@ -57,7 +57,7 @@ def _keep_differentiable(model: PreTrainedModel) -> PreTrainedModel:
     below would silently get no gradient), rounds the scales to bfloat16 and refuses layers whose width is no multiple of 32.
     Seen in bitsandbytes 0.50.2 (``Linear4bit.forward``).
     """
-    from bitsandbytes.nn import Linear4bit
+    from bitsandbytes.nn.modules import Linear4bit
 
     for module in model.modules():
         if isinstance(module, Linear4bit):

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 from celery_workers.contract.errors import UserInputError
 
 TOKENIZER_FILE = "tokenizer.json"
+TOKENIZER_FILES = (
+    TOKENIZER_FILE,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
 _STATE = ("padding", "truncation")
 
 
@@ -26,3 +37,13 @@ def tokenizer_digest(folder: Path) -> str:
         raise UserInputError(f"the tokenizer has no readable {TOKENIZER_FILE}: {error}", code="unusable_tokenizer") from error
     mapping = {key: value for key, value in content.items() if key not in _STATE}
     return hashlib.sha256(json.dumps(mapping, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def copy_tokenizer(source: Path, destination: Path) -> None:
+    """Copy the files of the tokenizer in ``source``, chat template included, byte for byte.
+
+    Saved through transformers, a tokenizer whose file departs from its class's own would come out as another one.
+    """
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, destination / name)

@@ -13,12 +13,14 @@ from celery_workers.contract.context import Figure, ReportDocument, Series, Tabl
 from celery_workers.contract.errors import BugError
 from celery_workers.export.merged import save_full
 from celery_workers.modeling.device import peak_memory_bytes
-from celery_workers.modeling.loading import ADAPTER_CONFIG, load_tokenizer
+from celery_workers.modeling.loading import ADAPTER_CONFIG
 from celery_workers.modeling.quantization import NF4
+from celery_workers.modeling.tokenizer import copy_tokenizer
 from celery_workers.training.lora import trainable_parameters
 from celery_workers.training.methods import TrainedModel
 from celery_workers.training.setup import Training
 
+LOSS_UNITS = {"dpo": "mean per pair", "orpo": "nats per chosen token, and odds per pair", "kto": "mean per row"}
 REPORT_POINTS = 500
 """Most points of a curve in the report; the run's metrics have all."""
 
@@ -28,12 +30,11 @@ def save_model(training: Training, folder: Path, *, base_model: str, base_folder
 
     Same weights give the same bytes. ``base_model`` is the reference that the model belongs to.
     """
-    tokenizer = load_tokenizer(base_folder)
     if isinstance(training.model, PeftModel):
         _save_adapter(training.model, folder, base_model=base_model)
-        tokenizer.save_pretrained(folder)
+        copy_tokenizer(base_folder, folder)
     else:
-        save_full(training.model, tokenizer, folder, dtype="float32")
+        save_full(training.model, folder, tokenizer_folder=base_folder, dtype="float32")
     for file in folder.iterdir():
         file.chmod(0o644)
 
@@ -79,14 +80,17 @@ def trained_and_all(model: TrainedModel) -> tuple[int, int]:
 
 
 def summarize(training: Training) -> dict[str, str | int | float | bool | None]:
-    """Return the numbers of the whole training, over all its attempts. Losses are per supervised token, in nats."""
+    """Return the numbers of the whole training, over all its attempts. Losses are the objective's: see ``History``."""
     history, plan = training.history, training.plan
+    steps = len(history.losses)
     trained, total = trained_and_all(training.model)
     return {
         "final_loss": history.losses[-1],
-        "eval_loss": history.eval_losses[-1] if history.eval_losses else None,
-        "steps": plan.total_steps,
-        "epochs": round(plan.epochs_done(plan.total_steps), 4),
+        "eval_loss": _eval_loss(training),
+        "steps": steps,
+        "planned_steps": plan.total_steps,
+        "result_step": _result_step(training),
+        "epochs": round(plan.epochs_done(steps), 4),
         "tokens": history.tokens,
         "supervised_tokens": history.supervised_tokens,
         "training_seconds": round(history.seconds, 3),
@@ -96,7 +100,23 @@ def summarize(training: Training) -> dict[str, str | int | float | bool | None]:
         "trainable_share": trained / total,
         "precision": training.precision,
         "device": training.device.type,
+        "micro_batch_halvings": training.memory.halvings,
+        "gradient_checkpointing": training.memory.is_checkpointing,
+        **{name: values[-1] for name, values in history.metrics.items()},
     }
+
+
+def _result_step(training: Training) -> int:
+    """Return the step whose weights are the result."""
+    best = training.history.best_evaluation() if training.config.load_best_at_end else None
+    return best or len(training.history.losses)
+
+
+def _eval_loss(training: Training) -> float | None:
+    """Return the evaluation loss of the result, or the last one known before it."""
+    known = dict(zip(training.history.eval_steps, training.history.eval_losses, strict=True))
+    steps = [step for step in known if step <= _result_step(training)]
+    return known[steps[-1]] if steps else None
 
 
 def make_report(training: Training, *, base_model: str) -> ReportDocument:
@@ -114,9 +134,10 @@ def make_report(training: Training, *, base_model: str) -> ReportDocument:
         verdict=_verdict(training),
         tables=[Table(title="Settings", columns=["setting", "value"], rows=[[key, _cell(settings[key])] for key in settings])],
         figures=[
-            _figure("Loss", "nats per supervised token", losses),
+            _figure("Loss", LOSS_UNITS.get(training.config.objective, "nats per supervised token"), losses),
             _figure("Learning rate", "learning rate", [_series("learning rate", steps, history.learning_rates)]),
             _figure("Gradient norm", "norm before clipping", [_series("gradient norm", steps, history.grad_norms)]),
+            *(_metric_figure(name, values) for name, values in history.metrics.items()),
         ],
         data={
             "eval": [{"step": step, "loss": loss} for step, loss in zip(history.eval_steps, history.eval_losses, strict=True)]
@@ -126,10 +147,19 @@ def make_report(training: Training, *, base_model: str) -> ReportDocument:
 
 def _verdict(training: Training) -> str:
     losses = training.history.eval_losses
+    if training.config.load_best_at_end and _result_step(training) < len(training.history.losses):
+        return f"The result is the weights after step {_result_step(training)}, which had the lowest evaluation loss."
     if len(losses) > 1 and losses[-1] > min(losses) * 1.02:
         best = training.history.eval_steps[losses.index(min(losses))]
         return f"The evaluation loss was lowest after step {best} and has risen since: fewer epochs may do better."
     return ""
+
+
+def _metric_figure(name: str, values: Sequence[float | None]) -> Figure:
+    known = [(step, value) for step, value in enumerate(values, start=1) if value is not None]
+    label = name.replace("_", " ")
+    line = _series(label, [step for step, _value in known], [value for _step, value in known])
+    return _figure(label.capitalize(), label, [line])
 
 
 def _figure(title: str, y_label: str, series: list[Series]) -> Figure:
