@@ -79,6 +79,23 @@ def estimate_run(
 
     Raises: InvalidGraph: it could not start, with every problem. Unavailable: no process can answer now.
     """
+    question = ask_about(user=user, graph=graph, version=version, parameters=parameters, ignore_cache=ignore_cache, specs=specs)
+    return priced(question, _answer(question))
+
+
+def ask_about(
+    *,
+    user: User,
+    graph: Mapping[str, object] | None = None,
+    version: PipelineVersion | None = None,
+    parameters: Mapping[str, object] | None = None,
+    ignore_cache: bool = False,
+    specs: Specs | None = None,
+) -> EstimateQuestion:
+    """Return the question whose answer says what this run would need.
+
+    Raises: InvalidGraph: as ``estimate_run``.
+    """
     specs = catalog.agents() if specs is None else specs
     request = RunRequest(
         user=user, graph=graph, version=version, client_run_id=None, name="", parameters=dict(parameters or {}),
@@ -86,8 +103,11 @@ def estimate_run(
     )  # fmt: skip
     checked = request.checked(specs)
     given = {} if ignore_cache else known_outputs(checked, specs, user=user)
-    question = _question(checked, given, specs, user=user)
-    answer = _ask(question)
+    return _question(checked, given, specs, user=user)
+
+
+def priced(question: EstimateQuestion, answer: EstimateAnswer) -> RunEstimate:
+    """Return the answer with what each node costs on the machine of its queue."""
     queues = {node.node: node.queue for node in question.nodes}
     costs = [_cost(node, question.machines.get(queues[node.node])) for node in answer.nodes]
     return RunEstimate(nodes=answer.nodes, costs=costs, queues=queues, machines=question.machines)
@@ -190,7 +210,7 @@ def machine_of(queue: str) -> Machine | None:
     return None if profile is None else Machine.model_validate(profile)
 
 
-def _ask(question: EstimateQuestion) -> EstimateAnswer:
+def _answer(question: EstimateQuestion) -> EstimateAnswer:
     try:
         output = ask_process("celery_workers.estimate_process", question.model_dump_json().encode(), seconds=ANSWER_SECONDS)
     except (TimeoutError, NoAnswer, OSError) as error:

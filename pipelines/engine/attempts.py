@@ -21,6 +21,8 @@ from pipelines.models import NodeRun, Run, Status
 
 LONGEST_RETRY_SECONDS = 300.0
 BUG_TRIES = 2
+OUT_OF_MEMORY = "out_of_memory"
+"""The code of an attempt that ran out of memory, whether the agent, the supervisor or the kernel said so."""
 _LEVELS = {Status.FAILED: "ERROR", Status.CANCELED: "WARNING", Status.SKIPPED: "WARNING"}
 
 
@@ -119,6 +121,12 @@ def queued_again_line(node_run: NodeRun) -> EventLine:
     return status_line(
         node_run, f"{node_run.node} queued: attempt {node_run.attempt} begins{when}", delay_seconds=round(waits, 3)
     )
+
+
+def memory_failures(node_run: NodeRun) -> int:
+    """Return how many attempts of this node in this run have ended for lack of memory."""
+    attempts = NodeRun.objects.filter(run_id=node_run.run_id, node=node_run.node)
+    return attempts.filter(status=Status.FAILED, error_code=OUT_OF_MEMORY).count()
 
 
 def may_try_again(node_run: NodeRun, kind: ErrorKind) -> bool:

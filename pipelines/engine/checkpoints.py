@@ -18,8 +18,6 @@ from platform_site.common.store import CHECKPOINT_PREFIX, ContentCorrupt, Conten
 
 logger = logging.getLogger(__name__)
 
-KEPT = 2
-
 
 @dataclass(frozen=True, kw_only=True)
 class Resumable:
@@ -30,8 +28,8 @@ class Resumable:
     attempt: int
 
 
-def keep_checkpoint(node_run: NodeRun, path: Path, *, step: int, fence: Fence) -> bool:
-    """Store a checkpoint folder, record it, and drop all but the newest two of the node; False if the fence is lost.
+def keep_checkpoint(node_run: NodeRun, path: Path, *, step: int, keep: int, fence: Fence) -> bool:
+    """Store a checkpoint folder, record it, and drop all but the ``keep`` newest of the node; False if the fence is lost.
 
     Raises: StorageFull, Unavailable, InvalidFile: nothing was recorded.
     """
@@ -53,7 +51,7 @@ def keep_checkpoint(node_run: NodeRun, path: Path, *, step: int, fence: Fence) -
         )
         line = log_line(node_run, f"checkpoint of step {step} stored", step=step, size_bytes=stored.size_bytes)
         events.append(node_run.run_id, [line])
-    for old in list(_of_node(node_run)[KEPT:]):
+    for old in list(_of_node(node_run)[keep:]):
         drop_checkpoint(old)
     return True
 

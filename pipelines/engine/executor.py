@@ -17,7 +17,7 @@ from celery_workers.contract.errors import AgentError
 from celery_workers.contract.messages import Failure, Request, Result
 from pipelines import catalog
 from pipelines.engine import outcomes, planner
-from pipelines.engine.attempts import AttemptError
+from pipelines.engine.attempts import AttemptError, memory_failures
 from pipelines.engine.cache import seed_of
 from pipelines.engine.checkpoints import drop_all, newest_valid
 from pipelines.engine.claim import claim
@@ -156,6 +156,7 @@ class _Attempt:
             resume_from=str(resumable.path) if resumable else None,
             device=self._slot.device,
             threads=self._slot.threads,
+            memory_failures=memory_failures(node_run),
         )
         return request, inputs
 

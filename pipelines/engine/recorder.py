@@ -98,8 +98,8 @@ class Recorder:
         """
         self.flush()
         path = Path(message.path)
-        keep = functools.partial(keep_checkpoint, self._node_run, path, step=message.step, fence=self.fence)
-        if not self._survive(keep):
+        store = functools.partial(keep_checkpoint, self._node_run, path, step=message.step, keep=message.keep, fence=self.fence)
+        if not self._survive(store):
             self._give_up()
         give_back_connection()
 

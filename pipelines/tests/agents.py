@@ -147,6 +147,7 @@ class TrainConfig(AgentConfig):
     learning_rate: float = Field(0.001, gt=0, le=1, description="Step size.")
     steps: int = Field(4, ge=1, le=10_000, description="Steps to take.")
     die_at_step: int = Field(0, ge=0, description="First attempt: fail after this step's checkpoint.")
+    needed_memory_failures: int = Field(0, ge=0, description="Run out of memory until so many attempts have.")
 
 
 class TrainAgent(Agent[TrainConfig, TrainIn, ModelOut]):
@@ -159,6 +160,8 @@ class TrainAgent(Agent[TrainConfig, TrainIn, ModelOut]):
     def run(self, ctx: AgentContext, config: TrainConfig, inputs: TrainIn) -> ModelOut:
         first = int((ctx.resume_from / "step").read_text()) if ctx.resume_from else 0
         ctx.log(f"starting at step {first}")
+        if ctx.memory_failures < config.needed_memory_failures:
+            raise ResourceError("told to need less", code="out_of_memory")
         for step in range(first + 1, config.steps + 1):
             ctx.check_canceled()
             ctx.metric("step", step=step, loss=1 / step, learning_rate=config.learning_rate)

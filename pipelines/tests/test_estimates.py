@@ -1,4 +1,4 @@
-"""What a run would need: real answers of the estimating process about a small model and an uploaded file."""
+"""What a run would need: real answers about a small model and an uploaded file, of the estimating process too."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from celery_workers.agents import registry
 from celery_workers.conftest import tiny_model_folder, tiny_tokenizer  # noqa: F401
+from celery_workers.estimate_process import estimate_nodes
 from datasets_app.services import import_upload
 from pipelines.api.serializers.estimates import EstimateSerializer
-from pipelines.estimates import estimate_run, price_of
+from pipelines.estimates import RunEstimate, ask_about, price_of, priced
 from pipelines.models import Artifact, NodeRunOutput, Run, Status, Worker
 from pipelines.services import start_run
 from platform_site.common.errors import InvalidGraph
@@ -48,6 +50,12 @@ def dataset(user) -> str:
     return f"dataset:{version.dataset_id}@{version.number}"
 
 
+def estimate(user, graph: dict[str, object], *, ignore_cache: bool = False) -> RunEstimate:
+    """Have the question answered in this process, which has torch already."""
+    question = ask_about(user=user, graph=graph, ignore_cache=ignore_cache)
+    return priced(question, estimate_nodes(question, registry()))
+
+
 def graph(dataset: str, **training: object) -> dict[str, object]:
     configs = {
         "dataset": ("DatasetAgent", {"file_path": dataset}),
@@ -63,7 +71,7 @@ def graph(dataset: str, **training: object) -> dict[str, object]:
 
 
 def test_every_node_is_estimated_from_the_files_counts(user, dataset: str) -> None:
-    answer = estimate_run(user=user, graph=graph(dataset, epochs=2))
+    answer = estimate(user, graph(dataset, epochs=2))
     nodes = {node.node: node for node in answer.nodes}
     assert list(nodes) == ["dataset", "preprocessing", "training", "export"]
     characters = ROWS * (len("What is 100?") + len("a number " * 9))
@@ -80,11 +88,11 @@ def test_a_known_result_costs_nothing_and_its_own_counts_are_used(user, dataset:
     run = start_run(user=user, graph=document).run
     first = run.node_runs.get(node="dataset")
     give(first, "dataset", Artifact.Kind.DATASET, {"rows": 77, "characters": 7_000, "format": "chat"})
-    answer = estimate_run(user=user, graph=document)
+    answer = estimate(user, document)
     assert [node.is_done for node in answer.nodes] == [True, False, False, False]
     assert answer.nodes[0].seconds == 0
     assert answer.nodes[1].tokens == int(7_000 / 3.8 + 18 * 77)
-    assert not any(node.is_done for node in estimate_run(user=user, graph=document, ignore_cache=True).nodes)
+    assert not any(node.is_done for node in estimate(user, document, ignore_cache=True).nodes)
 
 
 def give(node_run, port: str, kind: str, metadata: dict[str, object]) -> None:
@@ -97,7 +105,7 @@ def give(node_run, port: str, kind: str, metadata: dict[str, object]) -> None:
 
 def test_what_cannot_be_known_is_said_and_not_made_up(user, dataset: str) -> None:
     Worker.objects.update(profile={})
-    answer = estimate_run(user=user, graph=graph(dataset))
+    answer = estimate(user, graph(dataset))
     training = answer.nodes[2]
     assert training.tokens is not None
     assert (training.seconds, answer.seconds, answer.cost) == (None, None, None)
@@ -105,13 +113,13 @@ def test_what_cannot_be_known_is_said_and_not_made_up(user, dataset: str) -> Non
 
 
 def test_settings_that_do_not_fit_the_model_are_named(user, dataset: str) -> None:
-    training = estimate_run(user=user, graph=graph(dataset, target_modules="no_such_proj")).nodes[2]
+    training = estimate(user, graph(dataset, target_modules="no_such_proj")).nodes[2]
     assert "target_modules must be among" in training.notes[0]
 
 
 def test_a_graph_that_could_not_run_gets_its_problems(user) -> None:
     with pytest.raises(InvalidGraph) as refused:
-        estimate_run(user=user, graph=graph("dataset:5f0c4f4e-8d3c-4c1b-9d53-0d6f5a1f7d11", lora_r=0))
+        ask_about(user=user, graph=graph("dataset:5f0c4f4e-8d3c-4c1b-9d53-0d6f5a1f7d11", lora_r=0))
     assert {problem.node for problem in refused.value.errors} == {"dataset", "training"}
 
 

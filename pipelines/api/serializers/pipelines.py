@@ -79,7 +79,7 @@ class StaleEditSerializer(serializers.Serializer):
     current = PipelineDetailSerializer()
 
 
-class VersionSerializer(serializers.ModelSerializer):
+class PipelineVersionSerializer(serializers.ModelSerializer):
     """An immutable version in a list."""
 
     nodes = serializers.SerializerMethodField(help_text="How many it has.")
@@ -93,13 +93,13 @@ class VersionSerializer(serializers.ModelSerializer):
         return len(version.graph.get("nodes", []))
 
 
-class VersionDetailSerializer(VersionSerializer):
+class PipelineVersionDetailSerializer(PipelineVersionSerializer):
     """An immutable version with its graph: complete configs, every port named."""
 
     graph = DraftField()
 
-    class Meta(VersionSerializer.Meta):
-        fields = [*VersionSerializer.Meta.fields, "graph"]
+    class Meta(PipelineVersionSerializer.Meta):
+        fields = [*PipelineVersionSerializer.Meta.fields, "graph"]
 
 
 class FreezeSerializer(StrictSerializer):

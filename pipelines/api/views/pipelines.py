@@ -19,12 +19,12 @@ from pipelines.api.serializers.pipelines import (
     PipelineDetailSerializer,
     PipelineSaveSerializer,
     PipelineSerializer,
+    PipelineVersionDetailSerializer,
+    PipelineVersionSerializer,
     ProblemsSerializer,
     StaleEditSerializer,
     TemplateSerializer,
     ValidateSerializer,
-    VersionDetailSerializer,
-    VersionSerializer,
 )
 from pipelines.models import Pipeline, PipelineVersion
 from pipelines.services import validate_pipeline
@@ -86,7 +86,7 @@ class PipelineView(APIView):
 class VersionsView(generics.ListAPIView):
     """The immutable versions of one pipeline."""
 
-    serializer_class = VersionSerializer
+    serializer_class = PipelineVersionSerializer
 
     def get_queryset(self) -> QuerySet[PipelineVersion]:
         """Return the versions of the pipeline that the address names."""
@@ -100,7 +100,7 @@ class VersionsView(generics.ListAPIView):
     @extend_schema(
         operation_id="pipeline_versions_create",
         request=FreezeSerializer,
-        responses={201: VersionDetailSerializer, 409: StaleEditSerializer},
+        responses={201: PipelineVersionDetailSerializer, 409: StaleEditSerializer},
     )
     def post(self, request: Request, id: UUID) -> Response:
         """Freeze the draft into a version. An unchanged draft gives the version that there is; one that cannot run, 400."""
@@ -110,19 +110,19 @@ class VersionsView(generics.ListAPIView):
             version = drafts.freeze_draft(pipeline=_find(request, id), **body.validated_data)
         except drafts.StaleEdit as error:
             return _stale(request, error)
-        return Response(VersionDetailSerializer(version).data, status=status.HTTP_201_CREATED)
+        return Response(PipelineVersionDetailSerializer(version).data, status=status.HTTP_201_CREATED)
 
 
 class VersionView(APIView):
     """One immutable version."""
 
-    @extend_schema(operation_id="pipeline_versions_get", responses=VersionDetailSerializer)
+    @extend_schema(operation_id="pipeline_versions_get", responses=PipelineVersionDetailSerializer)
     def get(self, request: Request, id: UUID, number: int) -> Response:
         """Show a version with its graph; to restore it, save the graph as the draft."""
         version = _find(request, id).versions.filter(number=number).first()
         if version is None:
             raise Http404
-        return Response(VersionDetailSerializer(version).data)
+        return Response(PipelineVersionDetailSerializer(version).data)
 
 
 class ValidateView(APIView):

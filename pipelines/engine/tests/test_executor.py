@@ -152,6 +152,13 @@ def test_training_goes_on_from_its_newest_checkpoint_and_leaves_none(user, work:
     assert default_storage.listdir("checkpoints")[0] == [] or not any(Path(default_storage.path("checkpoints")).rglob("step"))
 
 
+def test_an_attempt_knows_how_many_before_it_ran_out_of_memory(user, work: Work) -> None:
+    run = started(user, chain(train={"steps": 2, "needed_memory_failures": 2}))
+    work()
+    trained = latest(run, "train")
+    assert (trained.attempt, trained.status) == (3, "succeeded")
+
+
 def test_a_corrupt_checkpoint_is_named_and_the_older_one_used(user, make_slot: MakeSlot, work: Work) -> None:
     run = started(user, chain(train={"steps": 5, "die_at_step": 3}))
     for queue in ("cpu", "cpu", "cpu", "gpu"):

@@ -136,6 +136,17 @@ def test_the_newest_two_checkpoints_are_kept_with_their_files(tmp_path: Path) ->
     assert "checkpoint of step 3 stored" in messages(node_run)
 
 
+def test_as_many_checkpoints_are_kept_as_the_agent_asks(tmp_path: Path) -> None:
+    node_run = NodeRunFactory()
+    recorder, _ = make(node_run)
+    (tmp_path / "state").write_text("x")
+    for step in range(1, 6):
+        recorder.on_checkpoint(CheckpointMessage(path=str(tmp_path), step=step, keep=3))
+    assert sorted(Checkpoint.objects.values_list("step", flat=True)) == [3, 4, 5]
+    recorder.on_checkpoint(CheckpointMessage(path=str(tmp_path), step=6, keep=1))
+    assert sorted(Checkpoint.objects.values_list("step", flat=True)) == [6]
+
+
 def test_a_checkpoint_of_a_lost_attempt_is_not_recorded(tmp_path: Path) -> None:
     node_run = NodeRunFactory()
     recorder, orders = make(node_run)
