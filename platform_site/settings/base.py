@@ -124,6 +124,7 @@ SPECTACULAR_SETTINGS = {
         "ModelKind": "models_app.models.ModelVersion.Kind",
         "Status": "pipelines.models.Status",
         "ImportStatus": "datasets_app.models.DatasetImport.Status",
+        "PairDecision": "datasets_app.models.PairDecision.Decision",
         "EventType": "pipelines.models.Event.Type",
         "EventLevel": "pipelines.events.LEVELS",
         "TokenScope": "platform_site.models.ApiToken.Scope",
