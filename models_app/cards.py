@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from platform_site.models import User
 
+EXPORT = "ExportAgent"
 LABELS = {
     "loss": "Loss (nats per token)",
     "perplexity": "Perplexity",
@@ -93,7 +94,10 @@ def _results(version: ModelVersion, user: User | AnonymousUser) -> Iterator[str]
 
 
 def _scores(evaluation: Evaluation, version: ModelVersion) -> Iterator[str]:
-    measured = "" if evaluation.model_version_id == version.pk else ", measured on the adapter that was merged"
+    measured = ""
+    if evaluation.model_version_id != version.pk:
+        is_merged = evaluation.model_version.kind == ModelVersion.Kind.ADAPTER
+        measured = ", measured on the adapter that was merged" if is_merged else ", measured on the weights it was made from"
     yield f"Scores on the examples `{evaluation.examples_sha256[:12]}`{measured}:"
     base = base_evaluation(evaluation)
     columns = [("this model", evaluation), *([("base", base)] if base is not None else [])]
@@ -150,8 +154,9 @@ def _training(version: ModelVersion) -> Iterator[str]:
 
 
 def _training_artifact(version: ModelVersion) -> Artifact | None:
-    """Return the adapter as training made it: the version's own artifact, or that of the adapter it was merged from."""
-    if version.kind == ModelVersion.Kind.MERGED and version.parent is not None and version.parent.artifact is not None:
+    """Return the model as training made it: the version's own artifact, or that of the model it was exported from."""
+    is_exported = version.artifact is None or version.artifact.node_run is None or version.artifact.node_run.agent == EXPORT
+    if is_exported and version.parent is not None and version.parent.artifact is not None:
         return version.parent.artifact
     return version.artifact
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from models_app.cards import write_card
+from models_app.models import ModelVersion
 from models_app.tests.factories import ModelVersionFactory
 from models_app.tests.registry import VERDICT, Registry
-from pipelines.tests.factories import NodeRunFactory
+from pipelines.tests.factories import ArtifactFactory, NodeRunFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -36,6 +37,23 @@ def test_a_merged_models_card_has_parity_and_needs_no_peft(user, registry: Regis
     assert "measured on the adapter that was merged" in card
     assert '"learning_rate": 0.001' in card
     assert "peft" not in card.lower()
+
+
+def test_a_card_of_full_weights_tells_of_their_own_training(user, registry: Registry) -> None:
+    first = _trained_in_full(user, registry.base, learning_rate=0.01)
+    second = _trained_in_full(user, first, learning_rate=0.02)
+
+    card = write_card(second, user)
+
+    assert '"learning_rate": 0.02' in card
+    assert '"learning_rate": 0.01' not in card
+    assert 'AutoModelForCausalLM.from_pretrained("' in card
+
+
+def _trained_in_full(user, parent: ModelVersion, *, learning_rate: float) -> ModelVersion:
+    node_run = NodeRunFactory(run__owner=user, node="training", config={"method": "full", "learning_rate": learning_rate})
+    artifact = ArtifactFactory(owner=user, node_run=node_run, kind="model", metadata={"model_kind": "merged"})
+    return ModelVersionFactory(model__owner=user, kind="merged", parent=parent, artifact=artifact)
 
 
 def test_a_bases_card_has_no_files_and_no_loading(user, registry: Registry) -> None:

@@ -111,8 +111,8 @@ def _model_version(value: str, model_id: str, user: User) -> Resolution:
         raise UnresolvedReference(f"there is no {value}; list yours with GET /api/v1/models")
     if found.kind in (ModelVersion.Kind.ADAPTER, ModelVersion.Kind.GGUF):
         raise UnresolvedReference(
-            f"{value} is of kind {found.kind}; a base model must be base or merged: export it merged first and name that version,"
-            " or, to train on an adapter, link the model output of its training to the model input of the next"
+            f"{value} is of kind {found.kind}; a base model must be base or merged: export it merged first and name that"
+            " version; or, to train on an adapter, link its training's model output to the next one's model input"
         )
     if found.artifact is None:
         return resolve_base_model(found.base_model, user)
