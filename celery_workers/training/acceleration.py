@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import torch
 
 from celery_workers.modeling.loading import vocabulary_size_of
 from celery_workers.modeling.precision import Precision
 from celery_workers.training.attention import build_segments
+from celery_workers.training.fused_gates import fuse_gates
 from celery_workers.training.fused_norms import fuse_norms
 from celery_workers.training.linear_groups import fuse_linears
 from celery_workers.training.loss import computing_in
@@ -25,9 +28,18 @@ def accelerate(model: TrainedModel, *, can_join: bool, precision: Precision) -> 
     model.eval()
     lengths = TRIED_LENGTHS if can_join else TRIED_LENGTHS[:1]
     fuse_norms(model)
+    fuse_gates(model)
     groups = fuse_linears(model, lambda: _logits(model, lengths, can_join=can_join, precision=precision))
     model.train(was_training)
+    _return_freed_memory()
     return len(groups)
+
+
+def _return_freed_memory() -> None:
+    """Give back what the weights left free when they were laid out anew: glibc would keep it, and reuse little of it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 @torch.no_grad()
