@@ -1,9 +1,14 @@
-"""Compare the speed of training with peers on the same rows and machine: real tokens a second, and peak memory.
+"""Compare the speed and memory of training with peers on the same rows and machine.
 
-    python -m bench.train_speed --model var/models/bundled/smollm2-135m-instruct --steps 6
+    python -m bench.train_speed --model var/models/bundled/smollm2-135m-instruct
+    python -m bench.train_speed --precisions float32 --only ours,trl_packed --rows 60
+    python -m bench.train_speed --check
 
-Each contestant trains LoRA r=16 on all linear layers over the orders example, in bfloat16, in a fresh process. Only real
-tokens count, so padding is paid for; the first step is left out. Needs bench/requirements.txt.
+Each contestant trains LoRA r=16 on all linear layers once over chats of one to five turns, in a fresh process. Only real tokens
+count, so padding is paid for. "cold" counts from before the base is loaded to the end, with everything that is tried,
+compiled or warmed up; "steady" is the median step but the first. The ceiling is what the machine's matrix products alone
+allow, measured on the model's own shapes right before. ``--check`` compares losses instead: with TRL's on the same batch,
+joined rows with rows alone, and one micro-batch of eight rows with eight of one. Needs bench/requirements.txt.
 """
 
 from __future__ import annotations
@@ -12,217 +17,209 @@ import argparse
 import json
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
-CONTESTANTS = ("ours", "trl_padded", "trl_packed", "hf_grouped")
+from bench.train_peers import LORA, RUNNERS, Row, Step, Task, run_ours, run_trl_padded
+
 BASE_MODEL = Path("var/models/bundled/smollm2-135m-instruct")
-TOKENS_PER_BATCH = 1024
-ROWS_PER_BATCH = 8
-LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+TURNS = (1, 1, 1, 1, 2, 2, 3, 5)
+TIMED_TOKENS = 1024
 
 
 def token_rows(model_folder: Path) -> list[dict[str, list[int]]]:
     """Tokenize the training rows of the orders example; only the answer is supervised."""
-    from transformers import AutoTokenizer
+    return [_tokenize(model_folder, row["messages"]) for row in _orders()]
 
-    from examples.orders import order_rows
 
-    tokenizer = AutoTokenizer.from_pretrained(model_folder)
-    rows = []
-    for row in order_rows():
-        if row["split"] == "train":
-            messages = row["messages"]
-            prompt = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, return_dict=False)
-            ids = tokenizer.apply_chat_template(messages, return_dict=False)
-            rows.append({"input_ids": ids, "labels": [-100] * len(prompt) + ids[len(prompt) :]})
+def chat_rows(model_folder: Path, count: int) -> list[dict[str, list[int]]]:
+    """Tokenize chats of one to five orders, 85 to 480 tokens with SmolLM2; only the answers are supervised."""
+    rng, orders, rows = random.Random(7), _orders(), []
+    for _ in range(count):
+        picked = [row["messages"] for row in rng.sample(orders, rng.choice(TURNS))]
+        rows.append(_tokenize(model_folder, [picked[0][0], *(message for messages in picked for message in messages[1:])]))
     return rows
 
 
-def run_ours(model_folder: Path, rows: list[dict[str, list[int]]], steps: int) -> list[float]:
-    """Return the tokens a second of each step of the platform's own loop."""
-    from celery_workers.contract import Examples
-    from celery_workers.contract.testing import RecordingContext
-    from celery_workers.data.examples_file import ExamplesWriter
-    from celery_workers.modeling.tokenizer import tokenizer_digest
-    from celery_workers.training.config import TrainingConfig
-    from celery_workers.training.loop import train
-    from celery_workers.training.sources import Sources
+def _orders() -> list[dict[str, object]]:
+    from examples.orders import order_rows
 
-    config = TrainingConfig(
-        target_modules="all-linear",
-        lora_r=LORA["r"],
-        lora_alpha=LORA["lora_alpha"],
-        lora_dropout=0,
-        tokens_per_batch=TOKENS_PER_BATCH,
-        max_steps=steps,
-        precision="bfloat16",
-        checkpoint_every_seconds=86_400,
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        with ExamplesWriter(Path(folder)) as writer:
-            for number, row in enumerate(rows, start=1):
-                writer.append(row["input_ids"], row["labels"], row_number=number)
-        examples = Examples(path=Path(folder), metadata={"tokenizer_digest": tokenizer_digest(model_folder)})
-        context = RecordingContext(workdir=Path(folder))
-        train(context, config, Sources(base_folder=model_folder, examples=examples))
-    return [float(metric.data["tokens_per_second"]) for metric in context.metrics]
+    return [row for row in order_rows() if row["split"] == "train"]
 
 
-def run_trl_padded(model_folder: Path, rows: list[dict[str, list[int]]], steps: int) -> list[float]:
-    """TRL's SFTTrainer, eight rows padded to the longest."""
-    return _run_trl(model_folder, rows, steps, per_device_train_batch_size=ROWS_PER_BATCH)
+def _tokenize(model_folder: Path, messages: list[dict[str, str]]) -> dict[str, list[int]]:
+    tokenizer = _tokenizer(model_folder)
+    ids = tokenizer.apply_chat_template(messages, return_dict=False)
+    labels = [-100] * len(ids)
+    for place, message in enumerate(messages):
+        if message["role"] == "assistant":
+            start = len(tokenizer.apply_chat_template(messages[:place], add_generation_prompt=True, return_dict=False))
+            end = len(tokenizer.apply_chat_template(messages[: place + 1], return_dict=False))
+            labels[start:end] = ids[start:end]
+    return {"input_ids": ids, "labels": labels}
 
 
-def run_trl_packed(model_folder: Path, rows: list[dict[str, list[int]]], steps: int) -> list[float]:
-    """TRL's SFTTrainer, rows packed into blocks of 1,024 tokens."""
-    return _run_trl(
-        model_folder,
-        rows,
-        steps,
-        per_device_train_batch_size=1,
-        packing=True,
-        packing_strategy="wrapped",
-        max_length=TOKENS_PER_BATCH,
-    )
+_TOKENIZERS: dict[Path, object] = {}
 
 
-def _run_trl(model_folder: Path, rows: list[dict[str, list[int]]], steps: int, **options: object) -> list[float]:
+def _tokenizer(model_folder: Path) -> object:
+    from transformers import AutoTokenizer
+
+    if model_folder not in _TOKENIZERS:
+        _TOKENIZERS[model_folder] = AutoTokenizer.from_pretrained(model_folder)
+    return _TOKENIZERS[model_folder]
+
+
+# --- the ceiling -----------------------------------------------------------------------------------------------------
+
+
+def ceiling(model_folder: Path, rows: list[Row], precision: str) -> dict[str, float]:
+    """Return the speed of the model's products alone: GFLOP/s, and tokens/s of a LoRA step that is nothing else.
+
+    A step multiplies each frozen weight twice a token (forward, and back to the input), each adapter thrice, and the head
+    twice a supervised token. Attention's own products are left out.
+    """
     import torch
-    from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import SFTConfig, SFTTrainer
+    from torch import nn
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    masked = [
-        {"input_ids": row["input_ids"], "completion_mask": [int(label != -100) for label in row["labels"]]} for row in rows
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = SFTConfig(**_common_arguments(folder, steps), **options)
-        trainer = SFTTrainer(
-            model=AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.bfloat16),
-            args=arguments,
-            train_dataset=Dataset.from_list(masked),
-            processing_class=AutoTokenizer.from_pretrained(model_folder),
-            peft_config=LoraConfig(**LORA),
-        )
-        return _timed(trainer)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model_folder))
+    head = model.get_output_embeddings()
+    shapes = [tuple(module.weight.shape) for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
+    seconds = {shape: _seconds_of_products(shape, getattr(torch, precision)) for shape in set(shapes)}
+    base = sum(n * k for n, k in shapes)
+    rate = 4 * base * TIMED_TOKENS / sum(seconds[shape] for shape in shapes)
+    supervised = sum(label != -100 for row in rows for label in row["labels"]) / sum(len(row["labels"]) for row in rows)
+    adapters = sum(LORA["r"] * (n + k) for n, k in shapes)
+    per_token = 4 * base + 6 * adapters + 4 * head.weight.numel() * supervised
+    return {"gflops": rate / 1e9, "tokens_per_second": rate / per_token}
 
 
-def run_hf_grouped(model_folder: Path, rows: list[dict[str, list[int]]], steps: int) -> list[float]:
-    """transformers' Trainer, eight rows of similar length padded to the longest."""
+def _seconds_of_products(shape: tuple[int, int], dtype: object) -> float:
+    """Return the seconds of ``x W'`` and ``g W``: the best of several, by torch or by oneDNN itself, whichever is faster."""
     import torch
-    from datasets import Dataset
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainingArguments
+    import torch.nn.functional as F  # noqa: N812 (its usual name)
 
-    tokenizer = AutoTokenizer.from_pretrained(model_folder)
-    base = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.bfloat16)
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            **_common_arguments(folder, steps),
-            per_device_train_batch_size=ROWS_PER_BATCH,
-            train_sampling_strategy="group_by_length",
-        )
-        trainer = Trainer(
-            model=get_peft_model(base, LoraConfig(**LORA)),
-            args=arguments,
-            train_dataset=Dataset.from_list([{**row, "attention_mask": [1] * len(row["input_ids"])} for row in rows]),
-            data_collator=DataCollatorForSeq2Seq(tokenizer),
-        )
-        return _timed(trainer)
+    ways = [F.linear]
+    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        ways.append(lambda x, weight: torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], ""))
+    forward, back = torch.randn(shape).to(dtype), torch.randn(shape[::-1]).to(dtype)
+    total = 0.0
+    for weight in (forward, back):
+        x = torch.randn(TIMED_TOKENS, weight.shape[1]).to(dtype)
+        total += min(_best_seconds(way, x, weight) for way in ways)
+    return total
 
 
-def _common_arguments(folder: str, steps: int) -> dict[str, object]:
-    import torch
-
-    return {
-        "output_dir": folder,
-        "max_steps": steps,
-        "bf16": True,
-        "use_cpu": not torch.cuda.is_available(),
-        "gradient_checkpointing": False,
-        "save_strategy": "no",
-        "report_to": "none",
-        "logging_strategy": "no",
-        "disable_tqdm": True,
-    }
+def _best_seconds(way: object, *tensors: object) -> float:
+    found = []
+    for _ in range(12):
+        started = time.perf_counter()
+        way(*tensors)
+        found.append(time.perf_counter() - started)
+    return min(found[2:])
 
 
-def _timed(trainer: object) -> list[float]:
-    """Train, and return the real tokens a second of each step: those that some row holds, not its padding."""
-    from transformers import TrainerCallback
-
-    tokens: list[int] = []
-    ends: list[float] = []
-    collate = trainer.data_collator
-
-    def counting(rows: list[dict[str, object]]) -> dict[str, object]:
-        tokens.append(sum(len(row["input_ids"]) for row in rows))
-        return collate(rows)
-
-    class Clock(TrainerCallback):
-        def on_train_begin(self, *_: object, **__: object) -> None:
-            ends.append(time.perf_counter())
-
-        def on_step_end(self, *_: object, **__: object) -> None:
-            ends.append(time.perf_counter())
-
-    trainer.data_collator = counting
-    trainer.add_callback(Clock())
-    trainer.train()
-    return [count / (end - start) for count, start, end in zip(tokens, ends, ends[1:], strict=False)]
+# --- the contest -----------------------------------------------------------------------------------------------------
 
 
-RUNNERS: dict[str, Callable[[Path, list[dict[str, list[int]]], int], list[float]]] = {
-    "ours": run_ours,
-    "trl_padded": run_trl_padded,
-    "trl_packed": run_trl_packed,
-    "hf_grouped": run_hf_grouped,
-}
-
-
-def run_one(name: str, model_folder: Path, steps: int) -> dict[str, float]:
+def run_one(name: str, task: Task) -> dict[str, object]:
     """Run one contestant in this process and return its numbers."""
     from celery_workers.modeling.device import peak_memory_bytes, pick_device
 
-    speeds = RUNNERS[name](model_folder, token_rows(model_folder), steps)
-    later = speeds[1:] or speeds
+    started = time.perf_counter()
+    steps = RUNNERS[name](task)
+    seconds = time.perf_counter() - started
+    later = [step.tokens / step.seconds for step in steps[1:] or steps]
     return {
-        "tokens_per_second": statistics.median(later),
-        "best_tokens_per_second": max(later),
+        "cold": sum(step.tokens for step in steps) / seconds,
+        "steady": statistics.median(later),
         "peak_gb": peak_memory_bytes(pick_device()) / 1e9,
+        "first_loss": steps[0].loss,
+        "last_loss": statistics.mean(step.loss for step in steps[-5:]),
+        "steps": len(steps),
+        "tokens": sum(step.tokens for step in steps),
     }
 
 
+def compare(arguments: argparse.Namespace) -> None:
+    """Print one table a number type."""
+    rows = chat_rows(arguments.model, arguments.rows)
+    lengths = sorted(len(row["input_ids"]) for row in rows)
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {platform.platform()}; load {os.getloadavg()[0]:.1f} before")
+    print(f"{len(rows)} rows, {sum(lengths):,} tokens, {lengths[0]} to {lengths[-1]}, median {lengths[len(lengths) // 2]}")
+    for precision in arguments.precisions.split(","):
+        print(f"\n{precision:12} {'cold':>8} {'ours is':>8} {'steady':>8} {'of top':>7} {'peak GB':>8} {'ours is':>8}", end="")
+        print(f" {'loss at 1':>10} {'at end':>7} {'steps':>6} {'load':>5}")
+        ours: dict[str, float] = {}
+        for name in arguments.only.split(","):
+            top = ceiling(arguments.model, rows, precision)
+            found = _in_own_process(name, precision, arguments)
+            ours = ours or found
+            share, memory = found["steady"] / top["tokens_per_second"], ours["peak_gb"] / found["peak_gb"]
+            print(f"{name:12} {found['cold']:8.0f} {ours['cold'] / found['cold']:7.2f}x {found['steady']:8.0f}", end="")
+            print(f" {share:7.0%} {found['peak_gb']:8.2f} {memory:7.2f}x {found['first_loss']:10.5f}", end="")
+            print(f" {found['last_loss']:7.4f} {found['steps']:6.0f} {os.getloadavg()[0]:5.1f}", flush=True)
+        print(f"{'products':12} {'':8} {'':8} {top['tokens_per_second']:8.0f} {1:7.0%}   ({top['gflops']:.0f} GFLOP/s)")
+
+
+def _in_own_process(name: str, precision: str, arguments: argparse.Namespace) -> dict[str, float]:
+    command = [sys.executable, "-m", "bench.train_speed", "--one", name, "--precisions", precision]
+    command += ["--model", str(arguments.model), "--rows", str(arguments.rows)]
+    command += ["--steps", str(arguments.steps)] if arguments.steps else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{name} failed: {done.stderr.strip().splitlines()[-1]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+# --- the check -------------------------------------------------------------------------------------------------------
+
+
+def check(model_folder: Path) -> None:
+    """Print how far losses are apart that should be equal, in float32."""
+    rows = chat_rows(model_folder, 6)
+    task = Task(model_folder=model_folder, rows=rows, precision="float32", steps=1)
+    joined = run_ours(task)
+    with patch("celery_workers.training.setup.join_rows", return_value=False):
+        alone = run_ours(task)
+    with patch("celery_workers.training.setup.accelerate", return_value=0):
+        plain = run_ours(task)
+    _print_difference("ours, TRL on the same batch", joined, run_trl_padded(task))
+    _print_difference("rows joined, rows alone", joined, alone)
+    _print_difference("accelerated, PEFT as it comes", joined, plain)
+
+
+def _print_difference(what: str, ones: list[Step], others: list[Step]) -> None:
+    one, other = ones[0].loss, others[0].loss
+    print(f"{what:32} {one:.8f} {other:.8f}   {abs(one - other) / other:.1e} relative")
+
+
 def main() -> None:
-    """Print a table of all contestants, or the numbers of one as JSON."""
+    """Print the tables, or the check, or the numbers of one contestant as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=BASE_MODEL, help=f"folder of the base model (default {BASE_MODEL})")
-    parser.add_argument("--steps", type=int, default=6, help="steps of each contestant (default 6)")
-    parser.add_argument("--only", default=",".join(CONTESTANTS), help="contestants, by comma")
-    parser.add_argument("--one", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--rows", type=int, default=200, help="rows to train on, once (default 200)")
+    parser.add_argument("--steps", type=int, help="stop after so many steps; without it, after all rows")
+    parser.add_argument("--only", default=",".join(RUNNERS), help="contestants, by comma; ratios are to the first")
+    parser.add_argument("--precisions", default="bfloat16,float32", help="number types, by comma")
+    parser.add_argument("--check", action="store_true", help="compare losses instead of speeds")
+    parser.add_argument("--one", choices=RUNNERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(run_one(arguments.one, arguments.model, arguments.steps)))
-        return
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {platform.platform()}"
-    print(f"{machine}; load before {load:.1f}; {arguments.steps} steps each")
-    print(f"{'':12} {'tokens/s':>9} {'best':>6} {'peak GB':>8}")
-    for name in arguments.only.split(","):
-        command = [sys.executable, "-m", "bench.train_speed", "--one", name, "--steps", str(arguments.steps)]
-        done = subprocess.run([*command, "--model", str(arguments.model)], capture_output=True, text=True, check=False)
-        if done.returncode:
-            print(f"{name:12} failed: {done.stderr.strip().splitlines()[-1]}")
-            continue
-        numbers = json.loads(done.stdout.strip().splitlines()[-1])
-        print("{:12} {:9.0f} {:6.0f} {:8.1f}".format(name, *numbers.values()))
+        rows = chat_rows(arguments.model, arguments.rows)
+        task = Task(model_folder=arguments.model, rows=rows, precision=arguments.precisions, steps=arguments.steps)
+        print(json.dumps(run_one(arguments.one, task)))
+    elif arguments.check:
+        check(arguments.model)
+    else:
+        compare(arguments)
 
 
 if __name__ == "__main__":
