@@ -24,6 +24,7 @@ class ChildContext:
         self.node = request.node
         self.attempt = request.attempt
         self.seed = request.seed
+        self.memory_failures = request.memory_failures
         self.resume_from = Path(request.resume_from) if request.resume_from else None
 
     def reference(self, value: str) -> Path:
@@ -55,7 +56,7 @@ class ChildContext:
         """Say how far the node is; values outside 0 to 1 are brought to the nearer end."""
         self._link.send(Progress(fraction=min(1.0, max(0.0, fraction)), step=step, total_steps=total_steps))
 
-    def checkpoint(self, path: Path, *, step: int) -> None:
+    def checkpoint(self, path: Path, *, step: int, keep: int = 2) -> None:
         """Hand over a checkpoint folder, and wait until it is stored.
 
         Raises: BugError: it is no folder below the workdir.
@@ -63,7 +64,7 @@ class ChildContext:
         path = path.resolve()
         if not path.is_dir() or not path.is_relative_to(self.workdir):
             raise BugError(f"a checkpoint must be a folder below the workdir, got {path}", code="invalid_checkpoint")
-        self._link.send_and_wait_stored(Checkpoint(path=str(path), step=step), step=step)
+        self._link.send_and_wait_stored(Checkpoint(path=str(path), step=step, keep=keep), step=step)
 
     def check_canceled(self) -> None:
         """Raise ``Canceled`` if the agent was told to stop."""

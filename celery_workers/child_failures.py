@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 
 from celery_workers.contract.errors import AgentError, Canceled, ErrorKind
+from celery_workers.contract.memory import is_out_of_memory
 from celery_workers.contract.messages import Failure
 
 TRACEBACK_LIMIT = 20_000  # characters, from the end: the cause stands there
@@ -17,7 +18,6 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _UNREACHABLE = {errno.EIO, errno.ESTALE, errno.EROFS, errno.ENXIO, errno.ENODEV, errno.ENETUNREACH, errno.EHOSTUNREACH}
 # Native libraries (safetensors, tokenizers, torch) raise their own types; the system's words are all they pass on.
 _DISK_FULL_WORDS = ("No space left on device", "os error 28", "Disk quota exceeded")
-_MEMORY_WORDS = ("CUDA out of memory", "CUDA error: out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def failure_of(error: BaseException, *, stop_code: str | None) -> Failure:
@@ -43,7 +43,7 @@ def _meaning(error: BaseException) -> tuple[ErrorKind, str]:
     for cause in _chain(error):
         if _is_disk_full(cause):
             return ErrorKind.RESOURCE, "disk_full"
-        if _is_out_of_memory(cause):
+        if is_out_of_memory(cause):
             return ErrorKind.RESOURCE, "out_of_memory"
     if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
         return ErrorKind.RESOURCE, "too_many_files"
@@ -66,13 +66,6 @@ def _is_disk_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return True
     return any(words in str(error) for words in _DISK_FULL_WORDS)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
-        return True
-    is_torchs = any(base.__name__ == "OutOfMemoryError" for base in type(error).__mro__)
-    return is_torchs or (isinstance(error, RuntimeError) and any(words in str(error) for words in _MEMORY_WORDS))
 
 
 def _one_line(error: BaseException) -> str:

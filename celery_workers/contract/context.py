@@ -22,6 +22,8 @@ class AgentContext(Protocol):
     attempt: int
     seed: int
     """Seed of this node, 0 to 2**32 - 1; the same for every attempt."""
+    memory_failures: int
+    """How many earlier attempts of this node ran out of memory, killed for it or not: use less than they did."""
     resume_from: Path | None
     """A folder that an earlier attempt gave to ``checkpoint``, verified against its sha256; None starts afresh."""
 
@@ -41,8 +43,11 @@ class AgentContext(Protocol):
     def progress(self, fraction: float, *, step: int | None = None, total_steps: int | None = None) -> None:
         """Say how far the node is, 0 to 1."""
 
-    def checkpoint(self, path: Path, *, step: int) -> None:
-        """Hand over a complete checkpoint folder; returns when the platform has stored it."""
+    def checkpoint(self, path: Path, *, step: int, keep: int = 2) -> None:
+        """Hand over a complete checkpoint folder; returns when the platform has stored it.
+
+        The platform keeps the node's ``keep`` newest, at least 1.
+        """
 
     def check_canceled(self) -> None:
         """Raise ``Canceled`` if the node must stop. Call once per batch or row block."""

@@ -92,6 +92,8 @@ class Request(Message):
     device: str = "cpu"
     """``cpu``, or the CUDA device's index or UUID to which the process pins itself."""
     threads: int = Field(1, ge=1)
+    memory_failures: int = Field(0, ge=0)
+    """How many earlier attempts of this node ran out of memory."""
 
 
 class Cancel(Message):
@@ -153,6 +155,8 @@ class Checkpoint(Message):
     type: Literal["checkpoint"] = "checkpoint"
     path: str
     step: int
+    keep: int = Field(2, ge=1)
+    """How many of the node's newest checkpoints to keep, this one among them."""
 
 
 class Result(Message):

@@ -55,6 +55,7 @@ class RecordedCheckpoint:
 
     path: Path
     step: int
+    keep: int
 
 
 @dataclass(kw_only=True)
@@ -69,6 +70,7 @@ class RecordingContext:
     node: str = "test-node"
     attempt: int = 1
     seed: int = 0
+    memory_failures: int = 0
     resume_from: Path | None = None
     references: Mapping[str, Path] = field(default_factory=dict)
     cancel_after_checks: int | None = None
@@ -106,11 +108,11 @@ class RecordingContext:
             raise ValueError(f"step must be at most total_steps, got {step} of {total_steps}")
         self.fractions.append(fraction)
 
-    def checkpoint(self, path: Path, *, step: int) -> None:
-        """Keep the checkpoint's place; the folder must exist below the workdir."""
+    def checkpoint(self, path: Path, *, step: int, keep: int = 2) -> None:
+        """Note the checkpoint's place; the folder must exist below the workdir."""
         if not path.is_dir() or not path.resolve().is_relative_to(self.workdir.resolve()):
             raise BugError(f"a checkpoint must be a folder below the workdir, got {path}", code="invalid_checkpoint")
-        self.checkpoints.append(RecordedCheckpoint(path=path, step=step))
+        self.checkpoints.append(RecordedCheckpoint(path=path, step=step, keep=keep))
 
     def check_canceled(self) -> None:
         """Count the look, and raise ``Canceled`` after the allowed number."""
