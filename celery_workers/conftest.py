@@ -19,9 +19,8 @@ CHATML = (
 )
 
 
-@pytest.fixture(scope="session")
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer: 3 special tokens, then one token a byte; ``<|im_end|>`` ends, ``<|endoftext|>`` pads."""
+def make_tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a byte-level tokenizer: 3 special tokens, then one token a byte."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -41,15 +40,14 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
-@pytest.fixture(scope="session")
-def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerFast) -> Path:
-    """A folder with a random two-layer Llama in float32 and its tokenizer; do not write to it."""
+def write_tiny_model(folder: Path) -> None:
+    """Write a random two-layer Llama in float32 and its tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    folder = tmp_path_factory.mktemp("tiny_model")
+    tokenizer = make_tiny_tokenizer()
     config = LlamaConfig(
-        vocab_size=len(tiny_tokenizer),
+        vocab_size=len(tokenizer),
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
@@ -57,15 +55,28 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: 
         num_key_value_heads=2,
         max_position_embeddings=512,
         initializer_range=0.3,  # wide enough that the logits differ clearly
-        bos_token_id=tiny_tokenizer.bos_token_id,
-        eos_token_id=tiny_tokenizer.eos_token_id,
-        pad_token_id=tiny_tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=False,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         LlamaForCausalLM(config).save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer: 3 special tokens, then one token a byte; ``<|im_end|>`` ends, ``<|endoftext|>`` pads."""
+    return make_tiny_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random two-layer Llama in float32 and its tokenizer; do not write to it."""
+    folder = tmp_path_factory.mktemp("tiny_model")
+    write_tiny_model(folder)
     return folder
 
 

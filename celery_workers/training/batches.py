@@ -12,12 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from celery_workers.data.examples_file import IGNORED_LABEL, ExamplesTable
+from celery_workers.data.examples_file import IGNORED_LABEL
 from celery_workers.training.attention import Segments, build_segments
 from celery_workers.training.config import TrainingConfig
 
 Indices = npt.NDArray[np.int64]
 Lengths = npt.NDArray[np.int32]
+Row = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
+"""Token ids (L,) and labels (L,) int32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +49,15 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class MicroBatch:
-    """Examples whose gradients are computed at once: one part, or a part for each row where rows cannot be joined."""
+    """Examples whose gradients are computed at once: one part, or a part for each row where rows cannot be joined.
+
+    reference (rows,) float32: the log-probability that the reference gives to each row's supervised tokens;
+    is_desirable (rows,) bool. Each is there for the objectives that ask for it.
+    """
 
     parts: tuple[Batch, ...]
+    reference: torch.Tensor | None = None
+    is_desirable: torch.Tensor | None = None
 
     @property
     def tokens(self) -> int:
@@ -93,9 +101,10 @@ def plan_steps(lengths: Lengths, config: TrainingConfig, *, seed: int) -> Plan:
 
 
 def epoch_batches(lengths: Lengths, config: TrainingConfig, *, seed: int, epoch: int) -> list[list[Indices]]:
-    """Return the steps of an epoch: for each its micro-batches, for each of these the row indices.
+    """Return the steps of an epoch: for each its micro-batches, for each of these the indices of its examples.
 
-    Every row comes exactly once. A row longer than the token budget is a micro-batch of its own.
+    ``lengths`` are tokens per example. Every example comes exactly once. One longer than the token budget is a micro-batch
+    of its own.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(lengths))
     if config.tokens_per_batch is None:
@@ -107,7 +116,7 @@ def epoch_batches(lengths: Lengths, config: TrainingConfig, *, seed: int, epoch:
 
 
 def length_sorted_batches(lengths: Lengths, *, budget: int) -> list[Indices]:
-    """Return batches of rows of similar length, for measuring a loss, where the order does not matter."""
+    """Return batches of examples of similar length, for measuring a loss, where the order does not matter."""
     return list(_fill(np.argsort(lengths, kind="stable"), lengths, budget=budget))
 
 
@@ -121,27 +130,32 @@ def _fill(order: Indices, lengths: Lengths, *, budget: int) -> Iterator[Indices]
     yield order[start:]
 
 
-def join(table: ExamplesTable, indices: Sequence[int] | Indices, device: torch.device) -> Batch:
-    """Join rows of ``table`` end to end into one long row on ``device``."""
-    rows = [(table.input_ids(int(index)), table.labels(int(index))) for index in indices]
+def join(rows: Sequence[Row], device: torch.device) -> Batch:
+    """Join rows end to end into one long row on ``device``."""
     lengths = [len(ids) for ids, _labels in rows]
-    next_labels = np.concatenate([np.append(labels[1:], IGNORED_LABEL) for _ids, labels in rows])
-    kept = np.flatnonzero(next_labels != IGNORED_LABEL)
-    row_supervised = tuple(int(np.count_nonzero(labels[1:] != IGNORED_LABEL)) for _ids, labels in rows)
+    next_labels = [np.append(labels[1:], IGNORED_LABEL) for _ids, labels in rows]
+    joined = np.concatenate(next_labels)
+    kept = np.flatnonzero(joined != IGNORED_LABEL)
     return Batch(
         input_ids=_tensor(np.concatenate([ids for ids, _labels in rows])[None], device),
         position_ids=_tensor(np.concatenate([np.arange(length) for length in lengths])[None], device),
         kept=_tensor(kept, device),
-        targets=_tensor(next_labels[kept], device),
-        row_supervised=row_supervised,
+        targets=_tensor(joined[kept], device),
+        row_supervised=tuple(int(np.count_nonzero(labels != IGNORED_LABEL)) for labels in next_labels),
         segments=build_segments(lengths, device),
     )
 
 
-def collate(table: ExamplesTable, indices: Indices, device: torch.device, *, can_join: bool) -> list[MicroBatch]:
-    """Return the rows as one micro-batch, or one each for a model whose rows cannot be joined."""
-    groups = [indices] if can_join else [indices[place : place + 1] for place in range(len(indices))]
-    return [MicroBatch(parts=(join(table, group, device),)) for group in groups]
+def halve(batch: Indices, lengths: Lengths, *, times: int) -> list[Indices]:
+    """Cut a micro-batch in two ``times`` over, each time where the tokens left and right are most alike.
+
+    A piece of one example is not cut; the pieces, one after the other, are the micro-batch.
+    """
+    if times == 0 or len(batch) < 2:
+        return [batch]
+    running = np.cumsum(lengths[batch], dtype=np.int64)
+    cut = 1 + int(np.argmin(np.abs(running[:-1] - running[-1] / 2)))
+    return [piece for half in (batch[:cut], batch[cut:]) for piece in halve(half, lengths, times=times - 1)]
 
 
 def _tensor(values: npt.NDArray[np.integer], device: torch.device) -> torch.Tensor:

@@ -1,9 +1,11 @@
 """Save a training whole, and take it up again exactly.
 
 A checkpoint folder holds ``adapter.safetensors`` (trained weights), ``optimizer.safetensors`` (its state),
-``random.safetensors`` (states of torch's generators), ``state.json`` (step and history) and ``checkpoint.json``: the
-sha256 of each of these, and what the training was: data, config, base model, precision, versions. The order of rows and
-the learning rate follow from the step. Nothing is pickled.
+``random.safetensors`` (states of torch's generators), ``reference.safetensors`` (what the reference said, for objectives
+that have one), ``best.safetensors`` (the weights of the best evaluation, where they become the result), ``state.json``
+(step, history, how much is computed at once) and ``checkpoint.json``: the sha256 of each of these, and what the training
+was: data, config, base model, precision, versions. The order of rows and the learning rate follow from the step. Nothing
+is pickled.
 """
 
 from __future__ import annotations
@@ -23,10 +25,13 @@ from safetensors.torch import load_file, save_file
 from celery_workers.contract.errors import InfrastructureError, UserInputError
 from celery_workers.modeling.precision import Precision
 from celery_workers.training.history import History
+from celery_workers.training.recovery import MemoryUse, random_states, set_random_states
+from celery_workers.training.reference import References
 
 MANIFEST = "checkpoint.json"
 ADAPTER, OPTIMIZER, RANDOM, STATE = "adapter.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"
-FORMAT = 1
+REFERENCE, BEST = "reference.safetensors", "best.safetensors"
+FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +76,9 @@ class Checkpoint:
     precision: Precision
     versions: dict[str, str]
     history: History
+    memory: MemoryUse
+    references: References
+    best: Path | None
 
 
 def save_checkpoint(
@@ -80,26 +88,36 @@ def save_checkpoint(
     parameters: Mapping[str, torch.nn.Parameter],
     optimizer: torch.optim.Optimizer,
     history: History,
+    memory: MemoryUse,
+    references: References,
+    best: Path | None,
     precision: Precision,
     identity: Identity,
 ) -> None:
     """Write a complete checkpoint to ``folder``, which appears whole or not at all.
+
+    ``best`` is a file of ``save_weights``, on the same disk.
 
     Raises: OSError: the disk is full, or the folder exists.
     """
     scratch = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    save_file({name: parameter.detach().contiguous() for name, parameter in parameters.items()}, scratch / ADAPTER)
+    save_weights(parameters, scratch / ADAPTER)
     save_file(_optimizer_tensors(parameters, optimizer), scratch / OPTIMIZER)
-    save_file(_random_states(), scratch / RANDOM)
-    (scratch / STATE).write_text(json.dumps({"step": step, "history": asdict(history)}), encoding="utf-8")
+    save_file(random_states(), scratch / RANDOM)
+    if tensors := references.to_tensors():
+        save_file(tensors, scratch / REFERENCE)
+    if best is not None:
+        os.link(best, scratch / BEST)
+    state = {"step": step, "history": asdict(history), "memory": asdict(memory)}
+    (scratch / STATE).write_text(json.dumps(state), encoding="utf-8")
     manifest = {
         "format": FORMAT,
         "step": step,
         "precision": precision,
         "identity": asdict(identity),
-        "sha256": {name: _sha256(scratch / name) for name in (ADAPTER, OPTIMIZER, RANDOM, STATE)},
+        "sha256": {path.name: _sha256(path) for path in sorted(scratch.iterdir())},
     }
     (scratch / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     for path in scratch.iterdir():
@@ -108,7 +126,7 @@ def save_checkpoint(
 
 
 def open_checkpoint(folder: Path, *, identity: Identity) -> Checkpoint:
-    """Verify the checkpoint in ``folder`` and read all of it but the tensors.
+    """Verify the checkpoint in ``folder`` and read all of it but weights, optimizer and random states.
 
     Raises: InfrastructureError: a file is missing or does not have its checksum. UserInputError: it belongs to other data
     or settings; the message gives the differences.
@@ -128,6 +146,9 @@ def open_checkpoint(folder: Path, *, identity: Identity) -> Checkpoint:
         precision=manifest["precision"],
         versions=saved["versions"],
         history=History(**state["history"]),
+        memory=MemoryUse(**state["memory"]),
+        references=References.from_tensors(load_file(folder / REFERENCE) if REFERENCE in manifest["sha256"] else {}),
+        best=folder / BEST if BEST in manifest["sha256"] else None,
     )
 
 
@@ -148,17 +169,30 @@ def restore(checkpoint: Checkpoint, *, parameters: Mapping[str, torch.nn.Paramet
 
     Raises: UserInputError: the weights are not those of this model.
     """
-    weights = load_file(checkpoint.folder / ADAPTER)
+    load_weights(checkpoint.folder / ADAPTER, parameters)
+    _restore_optimizer(load_file(checkpoint.folder / OPTIMIZER), parameters, optimizer)
+    set_random_states(load_file(checkpoint.folder / RANDOM))
+
+
+def save_weights(parameters: Mapping[str, torch.nn.Parameter], path: Path) -> None:
+    """Write the trained weights to ``path``.
+
+    Raises: OSError: the disk is full.
+    """
+    save_file({name: parameter.detach().contiguous() for name, parameter in parameters.items()}, path)
+
+
+def load_weights(path: Path, parameters: Mapping[str, torch.nn.Parameter]) -> None:
+    """Put the weights of ``save_weights`` into ``parameters``.
+
+    Raises: UserInputError: they are not those of this model.
+    """
+    weights = load_file(path)
     if {name: tensor.shape for name, tensor in weights.items()} != {name: item.shape for name, item in parameters.items()}:
         raise UserInputError("the checkpoint holds weights of another model", code="checkpoint_mismatch")
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
-    _restore_optimizer(load_file(checkpoint.folder / OPTIMIZER), parameters, optimizer)
-    states = load_file(checkpoint.folder / RANDOM)
-    torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
 
 
 def _optimizer_tensors(
@@ -184,13 +218,6 @@ def _restore_optimizer(
         parameter = parameters[name]
         is_count = tensor.ndim == 0 and tensor.dtype == torch.int64  # the 8-bit optimizer counts its steps in a plain int
         optimizer.state[parameter][key] = int(tensor) if is_count else tensor.to(parameter.device)
-
-
-def _random_states() -> dict[str, torch.Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return states
 
 
 def _sha256(path: Path) -> str:

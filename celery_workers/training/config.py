@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
-from celery_workers.contract.config import AgentConfig, BaseModelRef, environment_default
+from celery_workers.contract.config import BaseModelRef, environment_default
+from celery_workers.training.objective_config import ObjectiveConfig, WatchingConfig
 
 ALL_LINEAR = "all-linear"
-LATER_OBJECTIVES = ("pretraining", "dpo", "orpo", "kto", "reward")
+GROUPS = ("Method", "Objective", "LoRA", "Optimization", "Duration", "Batches", "Watching", "Machine")
+"""The groups of the form, in its order."""
 
 
 def _names_of(text: str) -> list[str]:
@@ -25,22 +27,28 @@ def _group(name: str, unit: str = "") -> JsonDict:
     return {"group": name, "unit": unit} if unit else {"group": name}
 
 
+def _in_order_of_groups(schema: JsonDict) -> None:
+    """Put the fields in the order of GROUPS; they come from several classes."""
+    properties = cast("dict[str, JsonDict]", schema["properties"])
+    ordered = sorted(properties.items(), key=lambda item: GROUPS.index(str(item[1]["group"])))
+    schema["properties"] = dict(ordered)
+
+
 ModuleNames = Annotated[list[str], BeforeValidator(_split_names)]
 Method = Literal["lora", "qlora", "full"]
 OptimizerName = Literal["adamw", "adamw_8bit", "adafactor", "sgd"]
 
 
-class TrainingConfig(AgentConfig):
+class TrainingConfig(ObjectiveConfig, WatchingConfig):
     """Settings of the training step."""
+
+    model_config = ConfigDict(json_schema_extra=_in_order_of_groups)
 
     method: Method = Field(
         "lora",
         description="Which weights change: lora (float32 adapters over the frozen base), qlora (the same over a base in 4 bits:"
         " nf4, double quantization), full (the base's own weights, in float32).",
         json_schema_extra=_group("Method"),
-    )
-    objective: Literal["sft"] = Field(
-        "sft", description="What is learned: sft, the supervised tokens of the examples.", json_schema_extra=_group("Method")
     )
     base_model: BaseModelRef | None = Field(
         None,
@@ -186,11 +194,6 @@ class TrainingConfig(AgentConfig):
         json_schema_extra=_group("Machine"),
     )
 
-    @field_validator("objective", mode="before")
-    @classmethod
-    def _objective_is_built(cls, value: object) -> object:
-        return _refuse_later(value, LATER_OBJECTIVES, built="sft")
-
     @model_validator(mode="after")
     def _all_linear_stands_alone(self) -> TrainingConfig:
         if ALL_LINEAR in self.target_modules and len(self.target_modules) > 1:
@@ -209,9 +212,3 @@ class TrainingConfig(AgentConfig):
                 " beside the adapters"
             )
         return self
-
-
-def _refuse_later(value: object, later: tuple[str, ...], *, built: str) -> object:
-    if value in later:
-        raise ValueError(f"{value} comes in a later release; this one has {built}")
-    return value

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from celery_workers.contract.errors import UserInputError
 from celery_workers.contract.ports import Examples
 from celery_workers.data.examples_file import FILE_NAME, ExamplesTable
-from celery_workers.data.examples_schema import ExamplesKind
 from celery_workers.modeling.tokenizer import tokenizer_digest
 
 SHOWN_ROWS = 20
@@ -37,7 +36,6 @@ def check_rows(rows: ExamplesTable, *, vocabulary_size: int, max_positions: int 
 
     Raises: UserInputError: they do not; the message names the first rows of the source file that are at fault.
     """
-    check_kind(rows, what=what)
     if not len(rows):
         raise UserInputError(f"the {what} must have at least one row, got none", code="no_examples")
     _refuse(rows, rows.supervised_counts == 0, f"each row of the {what} must have a token to learn", code="nothing_to_learn")
@@ -47,20 +45,6 @@ def check_rows(rows: ExamplesTable, *, vocabulary_size: int, max_positions: int 
     is_foreign = np.array([ids.min() < 0 or ids.max() >= vocabulary_size for ids, _labels, _number in rows])
     rule = f"each token id of the {what} must be 0 to {vocabulary_size - 1}, the base model's vocabulary"
     _refuse(rows, is_foreign, rule, code="wrong_vocabulary")
-
-
-def check_kind(rows: ExamplesTable, *, what: str) -> None:
-    """Check that the rows are answers to learn, not answers to compare or judge.
-
-    Raises: UserInputError: they are of another kind.
-    """
-    if rows.kind is not ExamplesKind.SUPERVISED:
-        raise UserInputError(
-            f"the {what} must be of the kind supervised, got {rows.kind.value}: trained on as they are, they would teach"
-            " unwanted answers, too; prepare rows of a format such as chat, alpaca, prompt_completion or text",
-            code="wrong_examples_kind",
-            evidence={"kind": rows.kind.value},
-        )
 
 
 def content_digest(examples: Examples) -> str:

@@ -12,6 +12,7 @@ import pytest
 from celery_workers.contract import Examples
 from celery_workers.contract.testing import RecordingContext
 from celery_workers.data.examples_file import ExamplesWriter
+from celery_workers.data.examples_schema import ExamplesKind
 from celery_workers.modeling.tokenizer import tokenizer_digest
 from celery_workers.training.sources import Sources
 
@@ -24,11 +25,11 @@ class StoringContext(RecordingContext):
 
     store: Path
 
-    def checkpoint(self, path: Path, *, step: int) -> None:
+    def checkpoint(self, path: Path, *, step: int, keep: int = 2) -> None:
         """Copy the folder to ``store/<step>``."""
         import shutil
 
-        super().checkpoint(path, step=step)
+        super().checkpoint(path, step=step, keep=keep)
         shutil.copytree(path, self.store / str(step))
 
 
@@ -40,6 +41,36 @@ def write_examples(folder: Path, *, lengths: Sequence[int], seed: int = 0, base_
             ids = generator.integers(FIRST_BYTE_ID, 250, length)
             labels = np.where(np.arange(length) >= max(1, length // 2), ids, -100)
             writer.append(ids, labels, row_number=number)
+    return _examples(folder, base_folder)
+
+
+def write_pairs(folder: Path, *, pairs: int, seed: int = 0, base_folder: Path | None = None) -> Examples:
+    """Write pairs of random completions of 2 to 12 bytes to random prompts of 1 to 9 bytes."""
+    generator = np.random.default_rng(seed)
+    with ExamplesWriter(folder, kind=ExamplesKind.PREFERENCE) as writer:
+        for number in range(1, pairs + 1):
+            prompt = generator.integers(FIRST_BYTE_ID, 250, generator.integers(1, 10))
+            chosen, rejected = (_completed(prompt, generator) for _side in range(2))
+            writer.append_pair(chosen, rejected, row_number=number)
+    return _examples(folder, base_folder)
+
+
+def write_kto(folder: Path, *, rows: int, seed: int = 0, base_folder: Path | None = None) -> Examples:
+    """Write rows of random prompts and completions; every other one is desirable."""
+    generator = np.random.default_rng(seed)
+    with ExamplesWriter(folder, kind=ExamplesKind.KTO) as writer:
+        for number in range(1, rows + 1):
+            ids, labels = _completed(generator.integers(FIRST_BYTE_ID, 250, generator.integers(1, 10)), generator)
+            writer.append(ids, labels, row_number=number, is_desirable=number % 2 == 1)
+    return _examples(folder, base_folder)
+
+
+def _completed(prompt: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    completion = generator.integers(FIRST_BYTE_ID, 250, generator.integers(2, 13))
+    return np.concatenate([prompt, completion]), np.concatenate([np.full(len(prompt), -100), completion])
+
+
+def _examples(folder: Path, base_folder: Path | None) -> Examples:
     digest = tokenizer_digest(base_folder) if base_folder else ""
     return Examples(path=folder, metadata={"base_model": "local:tiny", "tokenizer_digest": digest, "template": "model"})
 

@@ -64,7 +64,8 @@ def test_join_restarts_positions_and_predicts_only_within_a_row(tmp_path: Path) 
     with ExamplesWriter(tmp_path) as writer:
         writer.append([11, 12, 13], [-100, 12, 13], row_number=1)
         writer.append([21, 22], [-100, 22], row_number=2)
-    batch = join(open_examples(tmp_path), [1, 0], CPU)
+    table = open_examples(tmp_path)
+    batch = join([(table.input_ids(place), table.labels(place)) for place in (1, 0)], CPU)
     assert batch.input_ids.tolist() == [[21, 22, 11, 12, 13]]
     assert batch.position_ids.tolist() == [[0, 1, 0, 1, 2]]
     assert batch.kept.tolist() == [0, 2, 3]

@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from celery_workers.contract import InfrastructureError, UserInputError
-from celery_workers.training.checkpoint import Identity, open_checkpoint, restore, save_checkpoint
+from celery_workers.training.checkpoint import Identity, load_weights, open_checkpoint, restore, save_checkpoint, save_weights
+from celery_workers.training.example_set import Reference
 from celery_workers.training.history import History
+from celery_workers.training.recovery import MemoryUse
+from celery_workers.training.reference import References
 
 IDENTITY = Identity(
     examples="e", eval_examples="", base_model="b", first_adapter="", config={"epochs": 1}, seed=5, versions={"torch": "1"}
@@ -25,12 +28,17 @@ def trained() -> tuple[dict[str, torch.nn.Parameter], torch.optim.Optimizer]:
 
 def save(folder: Path) -> tuple[dict[str, torch.nn.Parameter], torch.optim.Optimizer]:
     parameters, optimizer = trained()
+    best = folder.with_name("best")
+    save_weights({name: torch.nn.Parameter(torch.zeros_like(item)) for name, item in parameters.items()}, best)
     save_checkpoint(
         folder,
         step=7,
         parameters=parameters,
         optimizer=optimizer,
         history=History(losses=[1.5], tokens=9),
+        memory=MemoryUse(halvings=2),
+        references=References(examples=Reference(rows=torch.tensor([-1.0, -2.0]))),
+        best=best,
         precision="float32",
         identity=IDENTITY,
     )
@@ -44,11 +52,16 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     others, other_optimizer = trained()
     restore(checkpoint, parameters=others, optimizer=other_optimizer)
     assert (checkpoint.step, checkpoint.precision, checkpoint.history.losses) == (7, "float32", [1.5])
+    assert checkpoint.memory == MemoryUse(halvings=2)
+    assert checkpoint.references.examples.rows.tolist() == [-1.0, -2.0]
+    assert checkpoint.references.eval_examples is None
     assert torch.equal(torch.rand(4), expected_draw)
     for name, parameter in parameters.items():
         assert torch.equal(others[name], parameter)
         for key, value in optimizer.state[parameter].items():
             assert torch.equal(other_optimizer.state[others[name]][key], value)
+    load_weights(checkpoint.best, others)
+    assert not any(parameter.any() for parameter in others.values())
 
 
 def test_folder_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +74,17 @@ def test_folder_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
     assert not (tmp_path / "c").exists()
 
 
-@pytest.mark.parametrize("name", ["adapter.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "adapter.safetensors",
+        "optimizer.safetensors",
+        "random.safetensors",
+        "reference.safetensors",
+        "best.safetensors",
+        "state.json",
+    ],
+)
 def test_a_changed_or_missing_file_is_found(name: str, tmp_path: Path) -> None:
     save(tmp_path / "c")
     path = tmp_path / "c" / name

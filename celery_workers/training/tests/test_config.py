@@ -6,13 +6,18 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from celery_workers.training.config import TrainingConfig
+from celery_workers.training.config import GROUPS, TrainingConfig
 
 
-@pytest.mark.parametrize(("field", "value"), [("objective", "dpo")])
-def test_what_comes_later_is_refused_by_name(field: str, value: str) -> None:
-    with pytest.raises(ValidationError, match=f"{value} comes in a later release"):
-        TrainingConfig.model_validate({field: value})
+def test_form_shows_the_groups_one_after_the_other() -> None:
+    groups = [field["group"] for field in TrainingConfig.model_json_schema()["properties"].values()]
+    assert list(dict.fromkeys(groups)) == list(GROUPS)
+    assert groups == sorted(groups, key=GROUPS.index)
+
+
+def test_a_least_improvement_needs_early_stopping() -> None:
+    with pytest.raises(ValidationError, match="early_stopping_min_delta needs early_stopping_patience"):
+        TrainingConfig(early_stopping_min_delta=0.1)
 
 
 def test_target_modules_take_names_by_comma_or_as_a_list() -> None:

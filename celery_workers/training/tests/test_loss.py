@@ -29,7 +29,7 @@ def test_joined_loss_and_gradients_equal_a_padded_batch_of_transformers(tmp_path
 
     model = load_base(tiny_model_folder, dtype=torch.float32)
     assert join_rows(model)
-    batch = join(table, range(len(LENGTHS)), torch.device("cpu"))
+    batch = join([(ids, labels) for ids, labels, _number in table], torch.device("cpu"))
     loss = -token_logprobs(model, batch, can_join=True, precision="float32").sum() / batch.supervised_tokens
     loss.backward()
 

@@ -9,6 +9,8 @@ from celery_workers.training.checkpoint import Identity, open_checkpoint, restor
 from celery_workers.training.config import TrainingConfig
 from celery_workers.training.history import History
 from celery_workers.training.optimizer import learning_rate_at, make_optimizer
+from celery_workers.training.recovery import MemoryUse
+from celery_workers.training.reference import References
 
 IDENTITY = Identity(examples="e", eval_examples="", base_model="b", first_adapter="", config={}, seed=5, versions={})
 
@@ -73,6 +75,9 @@ def test_every_optimizer_goes_on_from_a_checkpoint_with_the_same_bits(name: str,
         parameters=unbroken.parameters,
         optimizer=unbroken.optimizer,
         history=History(),
+        memory=MemoryUse(),
+        references=References(),
+        best=None,
         precision="float32",
         identity=IDENTITY,
     )

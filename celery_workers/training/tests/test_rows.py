@@ -6,7 +6,6 @@ import pytest
 
 from celery_workers.contract import UserInputError
 from celery_workers.data.examples_file import ExamplesTable, ExamplesWriter, open_examples
-from celery_workers.data.examples_schema import ExamplesKind
 from celery_workers.training.rows import check_rows, content_digest
 from celery_workers.training.tests.conftest import write_examples
 
@@ -37,14 +36,6 @@ def test_rows_that_cannot_be_trained_on_are_named(bad: tuple[list[int], list[int
     with pytest.raises(UserInputError, match="1 do not: 102") as caught:
         check_rows(table(tmp_path, GOOD, bad), vocabulary_size=4, max_positions=3, what="examples")
     assert caught.value.code == code
-
-
-def test_pairs_are_not_trained_on_as_answers(tmp_path: Path) -> None:
-    with ExamplesWriter(tmp_path, kind=ExamplesKind.PREFERENCE) as writer:
-        writer.append_pair(GOOD, ([1, 3], [-100, 3]), row_number=1)
-    with pytest.raises(UserInputError, match="got preference") as caught:
-        check_rows(open_examples(tmp_path), vocabulary_size=4, max_positions=3, what="examples")
-    assert caught.value.code == "wrong_examples_kind"
 
 
 def test_no_rows_are_refused(tmp_path: Path) -> None:
