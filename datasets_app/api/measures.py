@@ -18,8 +18,8 @@ from datasets_app.measuring import count_tokens
 from datasets_app.models import DatasetVersion, Measurement, PairDecision
 from datasets_app.tokens import DEFAULT_MODEL
 
-DECISIONS = list(PairDecision.Decision.values)
-STATES = ["undecided", *DECISIONS, "all"]
+DECISIONS = PairDecision.Decision.choices
+STATES = ["undecided", *PairDecision.Decision.values, "all"]
 DEFAULT_THRESHOLD = 0.8
 
 
