@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
-from frontend import token_page, views
+from frontend import import_page, token_page, views
 
 urlpatterns = [
     path("", views.runs, name="runs"),
@@ -11,6 +11,7 @@ urlpatterns = [
     path("runs/<str:run_id>", views.run, name="run"),
     path("runs/<str:run_id>/log.<str:extension>", views.run_log, name="run-log"),
     path("datasets", views.datasets, name="datasets"),
+    path("datasets/import", import_page.imports, name="dataset-imports-page"),
     path("datasets/<uuid:dataset_id>", views.dataset, name="dataset"),
     path("datasets/<uuid:dataset_id>/tokens", token_page.dataset_tokens, name="dataset-tokens-page"),
     path("models", views.models, name="models-page"),
