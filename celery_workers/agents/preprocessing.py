@@ -41,8 +41,6 @@ _DEFAULT_MAX_LENGTH_TOKENS = 2048
 _BLOCK_ROWS = 512
 BYTES_A_TOKEN = 8
 """An id and a label."""
-TRAINED_FORMATS = ("chat", "alpaca", "prompt_completion", "text")
-"""Row formats that become examples; those for preference training cannot yet."""
 
 
 def _near_dedup(value: object) -> object:
@@ -100,8 +98,8 @@ class PreprocessingConfig(AgentConfig):
     )
     over_long: Literal["error", "drop", "truncate", "chunk"] = Field(
         "drop",
-        description="What happens to longer rows; truncate cuts the end and counts the answers that it cuts, "
-        "chunk makes several examples of a text, cut between paragraphs or sentences.",
+        description="What happens to longer rows; truncate cuts the end and counts the answers that it cuts (where answers are "
+        "compared or judged, the beginning of the prompt), chunk makes several examples of a text.",
     )
     chunk_overlap_tokens: int = Field(
         0, ge=0, le=65_536, description="Tokens that a chunk repeats of the one before, untrained; at most half a chunk."
@@ -135,7 +133,7 @@ class PreprocessingOutputs:
 class PreprocessingAgent(Agent[PreprocessingConfig, PreprocessingInputs, PreprocessingOutputs]):
     """Make token ids and labels of rows."""
 
-    version = 2
+    version = 3
     title = "Preprocessing"
     category = Category.DATA
 
@@ -169,6 +167,7 @@ class PreprocessingAgent(Agent[PreprocessingConfig, PreprocessingInputs, Preproc
         Raises: UserInputError: a row would teach something else than it says, rows are unfit or too long where that is an
         error, no row is left, or model and template don't fit each other.
         """
+        from celery_workers.data.examples_metadata import describe_examples, describe_making
         from celery_workers.data.preparation_report import Preparation, describe
         from celery_workers.data.row_formats import shape_of
         from celery_workers.modeling.loading import load_tokenizer
@@ -179,18 +178,18 @@ class PreprocessingAgent(Agent[PreprocessingConfig, PreprocessingInputs, Preproc
         encoder, maker = set_up(config, shape, tokenizer, folder)
         selection = _select(ctx, config, shape, inputs)
         train, held_out = _tokenize(ctx, shape, selection, maker)
-        metadata = _metadata(config, shape, folder, encoder, maker)
+        metadata = describe_making(maker, encoder, folder) | {"base_model": config.base_model, "seed": config.seed}
         preparation = Preparation(
             selection=selection.counts, making=maker.counts, train=train, held_out=held_out, samples=maker.samples,
             settings=metadata, split_at_answer_rows=encoder.split_at_answer,
         )  # fmt: skip
         document = describe(preparation)
-        ctx.log(f"{len(train)} examples to train on, {len(held_out)} held out. {document.verdict}", summary=document.summary)
-        path = ctx.workdir / "report.json"
-        report = Report(path=path, metadata=dict(document.write(path)))
-        examples = Examples(path=ctx.workdir / "examples", metadata=metadata | _counts(train))
+        said = f"{train.example_count} examples to train on, {held_out.example_count} held out. {document.verdict}"
+        ctx.log(said, summary=document.summary)
+        report = Report(path=ctx.workdir / "report.json", metadata=dict(document.write(ctx.workdir / "report.json")))
+        examples = Examples(path=ctx.workdir / "examples", metadata=metadata | describe_examples(train))
         eval_path = ctx.workdir / "eval_examples"
-        eval_examples = Examples(path=eval_path, metadata=metadata | _counts(held_out)) if len(held_out) else None
+        eval_examples = Examples(path=eval_path, metadata=metadata | describe_examples(held_out)) if len(held_out) else None
         return PreprocessingOutputs(examples=examples, eval_examples=eval_examples, report=report)
 
 
@@ -202,11 +201,11 @@ def set_up(
     Raises: UserInputError: rows of that format cannot be prepared, or model, template and limit don't fit each other.
     """
     from celery_workers.data.example_making import ExampleMaker, OverLong
-    from celery_workers.data.row_formats import refuse_unless
+    from celery_workers.data.preference_examples import check_trained_roles
     from celery_workers.data.templates import choose_template
     from celery_workers.data.tokenization import Encoder, context_tokens
 
-    refuse_unless(shape, TRAINED_FORMATS, step="preprocessing")
+    check_trained_roles(config.train_on_roles, shape.format)
     template = choose_template(
         config.template, shape.format, tokenizer, system_prompt=config.system_prompt,
         custom_template=config.custom_template, train_on_roles=config.train_on_roles,
@@ -276,7 +275,10 @@ def _tokenize(
     reader = DatasetReader(ctx.workdir / "selected", shape)
     all_sides = iter(selection.sides())
     done = 0
-    with ExamplesWriter(ctx.workdir / "examples") as train, ExamplesWriter(ctx.workdir / "eval_examples") as held_out:
+    with (
+        ExamplesWriter(ctx.workdir / "examples", kind=maker.kind) as train,
+        ExamplesWriter(ctx.workdir / "eval_examples", kind=maker.kind) as held_out,
+    ):
         for batch in reader.batches():
             for start in range(0, len(batch), _BLOCK_ROWS):
                 ctx.check_canceled()
@@ -295,28 +297,3 @@ def _tokenize(
     if not held_out.rows:
         ctx.log("No row is held out: the model cannot be compared on rows that it was not trained on.", level="WARNING")
     return open_examples(ctx.workdir / "examples"), open_examples(ctx.workdir / "eval_examples")
-
-
-def _metadata(
-    config: PreprocessingConfig, shape: Shape, folder: Path, encoder: Encoder, maker: ExampleMaker
-) -> dict[str, object]:
-    from celery_workers.modeling.tokenizer import tokenizer_digest
-
-    return {
-        "base_model": config.base_model,
-        "tokenizer_digest": tokenizer_digest(folder),
-        "template": maker.template.name,
-        "format": shape.format.value,
-        "end_of_turn_token_ids": sorted(encoder.end_of_turn_ids),
-        "max_length_tokens": maker.max_length_tokens,
-        "seed": config.seed,
-    }
-
-
-def _counts(table: ExamplesTable) -> dict[str, object]:
-    return {
-        "rows": len(table),
-        "tokens": table.tokens,
-        "supervised_tokens": table.supervised_tokens,
-        "longest_tokens": int(table.lengths.max()) if len(table) else 0,
-    }

@@ -14,7 +14,7 @@ from celery_workers.contract.errors import ErrorKind
 from celery_workers.contract.messages import JsonData, Message, Text
 
 Part = Literal["template", "system", "user", "assistant", "tool", "end_of_turn", "text", "other"]
-State = Literal["kept", "unfit", "emptied", "refused", "too_long"]
+State = Literal["kept", "unfit", "emptied", "other_language", "refused", "too_long"]
 
 
 class Load(Message):
@@ -40,6 +40,8 @@ class Look(Message):
     """Of the file: what was read and counted of it is kept under this name."""
     rows: int
     position: int = Field(ge=0)
+    chunk: int = Field(default=0, ge=0)
+    """Which example of a row that is cut into several; beyond the last it is the last."""
     alarm_seconds: int = Field(default=60, ge=1)
 
 
@@ -65,6 +67,14 @@ class SeenToken(Message):
     trained: bool
 
 
+class AnswerTokens(Message):
+    """A second conversation of a row; ``tokens`` are the first ones only where there are very many."""
+
+    tokens: list[SeenToken]
+    length_tokens: int
+    supervised_tokens: int
+
+
 class RowTokens(Message):
     """One row as the trainer gets it: ``tokens`` are the first ones only where there are very many."""
 
@@ -77,8 +87,15 @@ class RowTokens(Message):
     supervised_tokens: int = 0
     cut_tokens: int = 0
     chunks: int = 1
-    """Examples that the row is cut into; ``tokens`` are those of the first."""
+    """Examples that the row is cut into; ``tokens`` are those of number ``chunk``, from 1."""
+    chunk: int = 1
+    repeated_tokens: int = 0
+    """Tokens with which the chunk repeats the end of the one before, untrained."""
     is_answer_cut: bool = False
+    rejected: AnswerTokens | None = None
+    """Of a preference: the prompt with the rejected answer; ``tokens`` are those of the chosen one."""
+    is_desirable: bool | None = None
+    """Of a judged answer: whether it is wanted."""
     has_special_tokens: bool = False
 
 

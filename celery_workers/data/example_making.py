@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from celery_workers.contract.errors import UserInputError
-from celery_workers.data.canonical import CanonicalRow, texts
+from celery_workers.data.canonical import CanonicalRow, Value, texts
 from celery_workers.data.chunking import BorderFinder
 from celery_workers.data.examples_file import IGNORED_LABEL, ExamplesWriter
+from celery_workers.data.examples_schema import ExamplesKind
+from celery_workers.data.preference_examples import (
+    SIDES,
+    as_rendered,
+    check_sides,
+    cut_prompt,
+    kind_of_rows,
+    rendered_format,
+)
 from celery_workers.data.row_formats import RowFormat
 from celery_workers.data.templates import Rendered, RowRefused, Template
 from celery_workers.data.token_chunks import chunk
@@ -45,6 +54,7 @@ class MakingCounts:
     chunked_rows: int = 0
     chunks: int = 0
     cut_answer_rows: int = 0
+    cut_prompt_rows: int = 0
     tokens_cut: int = 0
     longest_tokens: int = 0
     special_token_rows: int = 0
@@ -83,7 +93,8 @@ class ExampleMaker:
         self._tokenizer = tokenizer
         self.template = template
         self._encoder = encoder
-        self._row_format = row_format
+        self.row_format = row_format
+        self.kind = kind_of_rows(row_format)
         self.max_length_tokens = max_length_tokens
         self._over_long = over_long
         self._borders = BorderFinder(tokenizer)
@@ -102,18 +113,20 @@ class ExampleMaker:
 
         Raises: UserInputError: some rows would teach something else than they say; the message names the first.
         """
-        rendered = self._render(rows)
+        values = [as_rendered(row.values, self.row_format) for row in rows]
+        rendered = self._render(rows, [side for sides in values for side in sides])
         encoded = iter(self._encoder.encode([item for item in rendered if isinstance(item, Rendered)]))
-        for row, item, side in zip(rows, rendered, is_held_out, strict=True):
-            result = next(encoded) if isinstance(item, Rendered) else item
+        results = iter([next(encoded) if isinstance(item, Rendered) else item for item in rendered])
+        for row, sides, side in zip(rows, values, is_held_out, strict=True):
+            result = check_sides([next(results) for _ in sides], self.row_format)
             if isinstance(result, RowRefused):
                 self._refuse(row, result)
                 continue
             for fitting in self._fit(row, result):
-                (held_out if side else train).append(fitting.input_ids, fitting.labels, row_number=row.number)
-                self.lengths[side].append(len(fitting.input_ids))
+                self._write(row, fitting, held_out if side else train)
+                self.lengths[side] += [len(example.input_ids) for example in fitting]
                 if not side and len(self.samples) < _SAMPLED_EXAMPLES:
-                    self.samples.append(self._sample(row, fitting))
+                    self.samples += self._samples(row, fitting)
         if self.counts.refusals:
             raise self._refusal()
 
@@ -134,37 +147,65 @@ class ExampleMaker:
             evidence={"rows": counts.too_long, "longest_tokens": counts.longest_tokens},
         )
 
-    def _render(self, rows: Sequence[CanonicalRow]) -> list[Rendered | RowRefused]:
-        if self._row_format is not RowFormat.TEXT and self._special_token:
-            for row in rows:
-                if any(self._special_token.search(text) for _, text in texts(row.values, self._row_format)):
-                    self.counts.note_special_token(row.number)
-        return self.template.render_all([row.values for row in rows], self._row_format)
+    def _write(self, row: CanonicalRow, sides: Sequence[TokenRow], writer: ExamplesWriter) -> None:
+        pairs = [(side.input_ids, side.labels) for side in sides]
+        if self.kind is ExamplesKind.PREFERENCE:
+            writer.append_pair(*pairs, row_number=row.number)
+            return
+        is_desirable = bool(row.values["label"]) if self.kind is ExamplesKind.KTO else None
+        writer.append(*pairs[0], row_number=row.number, is_desirable=is_desirable)
 
-    def _fit(self, row: CanonicalRow, example: TokenRow) -> list[TokenRow]:
-        """Return what is written of an example: itself, its beginning, its chunks, or nothing."""
-        counts, length = self.counts, len(example.input_ids)
+    def _render(self, rows: Sequence[CanonicalRow], values: Sequence[Mapping[str, Value]]) -> list[Rendered | RowRefused]:
+        if self.row_format is not RowFormat.TEXT and self._special_token:
+            for row in rows:
+                if any(self._special_token.search(text) for _, text in texts(row.values, self.row_format)):
+                    self.counts.note_special_token(row.number)
+        return self.template.render_all(values, rendered_format(self.row_format))
+
+    def _fit(self, row: CanonicalRow, sides: list[TokenRow]) -> list[list[TokenRow]]:
+        """Return what is written of an example: itself, what is left of it, its chunks, or nothing."""
+        counts, length = self.counts, max(len(side.input_ids) for side in sides)
         counts.longest_tokens = max(counts.longest_tokens, length)
         if length <= self.max_length_tokens:
-            return [example]
+            return [sides]
         counts.too_long_rows += 1
         if len(counts.too_long) < _SAMPLE_ROWS:
             counts.too_long.append(row.number)
         if self._over_long is OverLong.CHUNK:
-            chunks = chunk(
-                example, self.max_length_tokens, prefix_ids=self._encoder.prefix_ids,
-                strengths=self._borders.strengths(example.input_ids), overlap_tokens=self._chunk_overlap_tokens,
-            )  # fmt: skip
-            counts.chunked_rows += 1
-            counts.chunks += len(chunks)
-            return chunks
-        cut = TokenRow(example.input_ids[: self.max_length_tokens], example.labels[: self.max_length_tokens])
-        if self._over_long is not OverLong.TRUNCATE or all(label == IGNORED_LABEL for label in cut.labels):
+            return [[piece] for piece in self._chunks(sides[0])]
+        cut = self._cut(sides) if self._over_long is OverLong.TRUNCATE else None
+        if cut is None:
             counts.dropped_rows += 1
             return []
         counts.truncated_rows += 1
-        counts.tokens_cut += length - self.max_length_tokens
-        counts.cut_answer_rows += any(label != IGNORED_LABEL for label in example.labels[self.max_length_tokens :])
+        counts.tokens_cut += sum(len(side.input_ids) for side in sides) - sum(len(side.input_ids) for side in cut)
+        return [cut]
+
+    def kept_beginning(self, example: TokenRow) -> int:
+        """Return how many tokens stay before a prompt that is cut: those that begin every text."""
+        return len(self._encoder.prefix_ids) or int(example.input_ids[0] == self._tokenizer.bos_token_id)
+
+    def _chunks(self, example: TokenRow) -> list[TokenRow]:
+        chunks = chunk(
+            example, self.max_length_tokens, prefix_ids=self._encoder.prefix_ids,
+            strengths=self._borders.strengths(example.input_ids), overlap_tokens=self._chunk_overlap_tokens,
+        )  # fmt: skip
+        self.counts.chunked_rows += 1
+        self.counts.chunks += len(chunks)
+        return chunks
+
+    def _cut(self, sides: list[TokenRow]) -> list[TokenRow] | None:
+        """Return the beginning of a supervised example, or the end of those that compare or judge; None: nothing is left."""
+        limit = self.max_length_tokens
+        if self.kind is not ExamplesKind.SUPERVISED:
+            kept = cut_prompt(sides, limit, kept_beginning=self.kept_beginning(sides[0]))
+            self.counts.cut_prompt_rows += kept is not None
+            return kept
+        (example,) = sides
+        cut = TokenRow(example.input_ids[:limit], example.labels[:limit])
+        if all(label == IGNORED_LABEL for label in cut.labels):
+            return None
+        self.counts.cut_answer_rows += any(label != IGNORED_LABEL for label in example.labels[limit:])
         return [cut]
 
     def _refuse(self, row: CanonicalRow, refusal: RowRefused) -> None:
@@ -184,8 +225,13 @@ class ExampleMaker:
             evidence={"rows": [item["row"] for item in self.counts.refusals], "refusals": self.counts.refusals},
         )
 
-    def _sample(self, row: CanonicalRow, example: TokenRow) -> dict[str, object]:
-        """Return the first tokens of an example with the trained ones marked, as the trainer will see them."""
-        pairs = list(zip(example.input_ids, example.labels, strict=True))[:_SAMPLED_TOKENS]
-        tokens = [[self._tokenizer.decode([token]), label != IGNORED_LABEL] for token, label in pairs]
-        return {"row_number": row.number, "length_tokens": len(example.input_ids), "tokens": tokens}
+    def _samples(self, row: CanonicalRow, sides: Sequence[TokenRow]) -> list[dict[str, object]]:
+        """Return the first tokens of each side with the trained ones marked, as the trainer will see them."""
+        samples: list[dict[str, object]] = []
+        for name, example in zip(SIDES[self.kind], sides, strict=True):
+            pairs = list(zip(example.input_ids, example.labels, strict=True))[:_SAMPLED_TOKENS]
+            tokens = [[self._tokenizer.decode([token]), label != IGNORED_LABEL] for token, label in pairs]
+            sample = {"row_number": row.number, "length_tokens": len(example.input_ids), "tokens": tokens}
+            said = {"side": name} if name else {"label": row.values["label"]} if self.kind is ExamplesKind.KTO else {}
+            samples.append({**sample, **said})
+        return samples

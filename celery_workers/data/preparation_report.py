@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from celery_workers.contract.context import Figure, ReportDocument, Series, Table
 from celery_workers.data import selection_report
 from celery_workers.data.example_making import MakingCounts
 from celery_workers.data.examples_file import ExamplesTable
+from celery_workers.data.examples_schema import ExamplesKind
 from celery_workers.data.selection_counts import SelectionCounts
 
 _BINS = 24
+
+Positions = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +43,8 @@ def describe(preparation: Preparation) -> ReportDocument:
         title="Preprocessing",
         summary={
             "rows": preparation.selection.rows,
-            "train_rows": len(train),
-            "eval_rows": len(held_out),
+            "train_rows": train.example_count,
+            "eval_rows": held_out.example_count,
             "dropped_rows": dropped,
             "train_tokens": train.tokens,
             "supervised_share": round(share, 4),
@@ -49,6 +55,7 @@ def describe(preparation: Preparation) -> ReportDocument:
             _steps(preparation),
             _cleaning(preparation.selection),
             _sides(preparation),
+            *_answers(preparation),
             _notes(preparation),
             *selection_report.tables(preparation.selection),
         ],
@@ -76,7 +83,9 @@ def _verdict(preparation: Preparation, dropped: int) -> str:
             *selection_report.left_out(selection),
         ]
         parts.append(f"{dropped} of {selection.rows} rows were left out: {', '.join(reasons)}.")
-    if making.truncated_rows:
+    if making.cut_prompt_rows:
+        parts.append(f"{making.cut_prompt_rows} rows were truncated: they lost the beginning of their prompt.")
+    elif making.truncated_rows:
         parts.append(
             f"{making.truncated_rows} rows were truncated; {making.cut_answer_rows} of them lost the end of an answer."
         )
@@ -123,12 +132,32 @@ def _sides(preparation: Preparation) -> Table:
     for name, table in (("train", preparation.train), ("eval", preparation.held_out)):
         longest = int(table.lengths.max()) if len(table) else 0
         share = round(table.supervised_tokens / table.tokens, 4) if table.tokens else 0.0
-        rows.append([name, len(table), table.tokens, table.supervised_tokens, share, longest])
+        rows.append([name, table.example_count, table.tokens, table.supervised_tokens, share, longest])
     return Table(
         title="Examples",
         columns=["side", "rows", "tokens", "supervised_tokens", "supervised_share", "longest_tokens"],
         rows=rows,
     )
+
+
+def _answers(preparation: Preparation) -> list[Table]:
+    """Return the table of what distinguishes compared or judged answers; none where they are simply learned."""
+    kind = preparation.train.kind
+    if kind is ExamplesKind.SUPERVISED:
+        return []
+    rows: list[list[str | int | float | bool | None]] = []
+    for name, table in (("train", preparation.train), ("eval", preparation.held_out)):
+        for answer, positions in _by_answer(table).items():
+            counts = table.supervised_counts[positions]
+            median = int(np.median(counts)) if len(counts) else 0
+            rows.append([name, answer, len(counts), int(counts.sum(dtype=np.int64)), median])
+    return [Table(title="Answers", columns=["side", "answer", "rows", "supervised_tokens", "median_tokens"], rows=rows)]
+
+
+def _by_answer(table: ExamplesTable) -> dict[str, Positions]:
+    if table.kind is ExamplesKind.PREFERENCE:
+        return {"chosen": table.pairs[:, 0], "rejected": table.pairs[:, 1]}
+    return {"wanted": np.flatnonzero(table.is_desirable), "unwanted": np.flatnonzero(~table.is_desirable)}
 
 
 def _notes(preparation: Preparation) -> Table:
@@ -138,6 +167,7 @@ def _notes(preparation: Preparation) -> Table:
         "dropped for their length": making.dropped_rows,
         "truncated": making.truncated_rows,
         "truncated, and an answer lost its end": making.cut_answer_rows,
+        **({"truncated, and the prompt lost its beginning": making.cut_prompt_rows} if making.cut_prompt_rows else {}),
         "tokens cut away": making.tokens_cut,
         "cut into chunks": making.chunked_rows,
         "chunks of these": making.chunks,

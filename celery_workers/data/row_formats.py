@@ -113,17 +113,6 @@ def shape_of(row_format: str) -> Shape:
     raise UserInputError(f"row format must be one of {', '.join(RowFormat)}, got {row_format!r}", code="unknown_row_format")
 
 
-def refuse_unless(shape: Shape, formats: Sequence[str], *, step: str) -> None:
-    """Let ``shape`` pass if ``step`` can take it.
-
-    Raises: UserInputError: it cannot; the message names the format and those that it takes.
-    """
-    if shape.format not in formats:
-        known = ", ".join(formats)
-        message = f"{step} takes rows of the formats {known}; rows of the format {shape.format.value} cannot be prepared yet"
-        raise UserInputError(message, code="unsupported_row_format", evidence={"format": shape.format.value})
-
-
 def detect_row_format(
     columns: Sequence[str],
     *,

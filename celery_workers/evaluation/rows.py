@@ -39,11 +39,19 @@ def read_rows(folder: Path, *, row_format: str, max_rows: int | None = None) -> 
     ``row_format`` is the examples' (alpaca, chat, prompt_completion, text). Rows of plain text ask nothing: what stands
     before their first supervised token is only the one token that no model can predict.
 
-    Raises: UserInputError: there is none, or none has a supervised token.
+    Raises: UserInputError: there is none, none has a supervised token, or they are answers to compare or judge.
     """
     from celery_workers.data.examples_file import open_examples
+    from celery_workers.data.examples_schema import ExamplesKind
 
     table = open_examples(folder)
+    if table.kind is not ExamplesKind.SUPERVISED:
+        raise UserInputError(
+            f"an evaluation needs answers that are right, and examples of the kind {table.kind.value} hold unwanted ones, too; "
+            "prepare an evaluation set of a format such as chat or prompt_completion",
+            code="wrong_examples_kind",
+            evidence={"kind": table.kind.value},
+        )
     count = len(table) if max_rows is None else min(max_rows, len(table))
     rows = [
         split_row(

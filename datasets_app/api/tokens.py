@@ -59,6 +59,14 @@ class RowTokenSerializer(serializers.Serializer):
     trained = serializers.BooleanField(help_text="Whether the model learns to write it.")
 
 
+class AnswerTokensSerializer(serializers.Serializer):
+    """The prompt of a preference with its rejected answer."""
+
+    length_tokens = serializers.IntegerField()
+    supervised_tokens = serializers.IntegerField()
+    tokens = RowTokenSerializer(many=True)
+
+
 class TrainedShareSerializer(serializers.Serializer):
     """How much of the set is trained, over the rows that were looked at."""
 
@@ -87,11 +95,19 @@ class RowTokensSerializer(serializers.Serializer):
     length_tokens = serializers.IntegerField()
     max_length_tokens = serializers.IntegerField()
     supervised_tokens = serializers.IntegerField()
-    cut_tokens = serializers.IntegerField(help_text="Tokens cut from the row's end.")
+    cut_tokens = serializers.IntegerField(
+        help_text="Tokens cut from the row's end; where answers are compared or judged, from the beginning of their prompts."
+    )
     chunks = serializers.IntegerField(help_text="Examples that a long row of text is cut into; tokens are those of the first.")
     is_answer_cut = serializers.BooleanField(help_text="Whether trained tokens were among those.")
     has_special_tokens = serializers.BooleanField(help_text="Whether a content holds a special token of the model.")
-    tokens = RowTokenSerializer(many=True, help_text="The first 4096; length_tokens says how many there are.")
+    tokens = RowTokenSerializer(
+        many=True, help_text="The first 4096; length_tokens says how many there are. Of a preference: with the chosen answer."
+    )
+    rejected = AnswerTokensSerializer(allow_null=True, help_text="The same with the rejected answer; null in other formats.")
+    is_desirable = serializers.BooleanField(
+        allow_null=True, help_text="Whether a judged answer (kto) is wanted; null in other formats."
+    )
     share = TrainedShareSerializer()
 
 

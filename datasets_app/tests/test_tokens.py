@@ -58,6 +58,18 @@ def test_every_token_of_a_row_is_shown_as_it_is_trained(api_client, local_model)
     }
 
 
+def test_compared_and_judged_answers_are_shown_as_such(api_client, local_model) -> None:
+    pair = upload(api_client, [{"prompt": "two lattes", "chosen": "2 x", "rejected": "no"}])
+    judged = upload(api_client, [{"prompt": "two lattes", "completion": "2 x", "label": False}])
+
+    body = ask(api_client, pair, local_model).json()
+    assert (body["format"], body["is_desirable"]) == ("preference", None)
+    for answer, tokens_shown in (("2 x", body["tokens"]), ("no", body["rejected"]["tokens"])):
+        assert "".join(token["text"] for token in tokens_shown if token["trained"]) == f"{answer}<|im_end|>"
+    body = ask(api_client, judged, local_model).json()
+    assert (body["format"], body["is_desirable"], body["rejected"]) == ("kto", False, None)
+
+
 def test_the_server_imports_nothing_heavy_and_its_process_is_kept_warm(api_client, local_model) -> None:
     rows = [{"messages": [TURNS[0], {"role": "assistant", "content": f"answer {n}"}]} for n in range(50)]
     dataset = upload(api_client, rows)

@@ -68,6 +68,26 @@ def test_trained_tokens_are_marked_and_keys_move_through_tokens_and_rows(
     expect(page.locator("#token-share")).to_contain_text("Of all 4 rows; 3 are kept, left out: 1 unfit.")
 
 
+def test_both_answers_of_a_preference_are_shown(
+    site: Site,
+    ada: User,
+    local_model: str,  # noqa: F811
+) -> None:
+    row = json.dumps({"prompt": "tea please", "chosen": "1 x tea", "rejected": "no"})
+    upload = SimpleUploadedFile("orders.jsonl", row.encode())
+    version = import_upload(user=ada, upload=upload, name="orders").version
+    page = site.visit(address(version, local_model), user=ada)
+    rejected = page.get_by_role("group", name="Rejected")
+    expect(rejected).to_be_visible(timeout=60_000)
+    assert "".join(rejected.locator(".token.trained").all_text_contents()) == "no<|im_end|>"
+    expect(page.locator("#token-line")).to_contain_text("rejected: ")
+
+    page.get_by_role("listbox", name="Tokens of the row").focus()
+    page.keyboard.press("End")
+    expect(page.locator("#token-detail")).to_contain_text('"\\n"')
+    assert Axe().run(page, options=WCAG).response["violations"] == []
+
+
 def test_a_row_without_tokens_and_a_model_that_is_not_there_are_explained(
     site: Site,
     ada: User,

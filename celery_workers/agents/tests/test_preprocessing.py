@@ -331,16 +331,53 @@ def test_a_cancel_stops_it(tmp_path: Path, tiny_model_folder: Path) -> None:
     assert not (tmp_path / "examples" / "examples.arrow").exists()
 
 
-@pytest.mark.parametrize("row_format", ["preference", "kto"])
-def test_formats_that_cannot_be_prepared_yet_are_refused_by_name(run, row_format: str) -> None:
-    messages = [{"role": "user", "content": "a"}]
-    values = dict.fromkeys(shape_of(row_format).columns, messages) | {"label": True, "tools": None}
-    row = CanonicalRow(1, {column: values[column] for column in shape_of(row_format).columns})
+def compared(number: int, chosen: str, rejected: str) -> CanonicalRow:
+    said = {"chosen": [{"role": "assistant", "content": chosen}], "rejected": [{"role": "assistant", "content": rejected}]}
+    return CanonicalRow(number, {"prompt": [{"role": "user", "content": f"question {number}"}], **said, "tools": None})
 
-    with pytest.raises(UserInputError, match=f"rows of the format {row_format} cannot be prepared yet") as caught:
-        run([row], row_format=row_format)
 
-    assert caught.value.code == "unsupported_row_format"
+def test_preferences_become_pairs_of_rows(run, tiny_tokenizer) -> None:
+    rows = [compared(number, f"good {number}", f"bad {number}") for number in range(1, 21)] + [compared(21, "x", "y " * 600)]
+
+    outputs, report, _ = run(rows, row_format="preference", eval_fraction=0.2)
+
+    table = open_examples(outputs.examples.path)
+    held_out = open_examples(outputs.eval_examples.path)
+    assert table.kind == held_out.kind == outputs.examples.metadata["kind"] == "preference"
+    assert table.example_count + held_out.example_count == 20
+    assert table.example_count == outputs.examples.metadata["rows"] == report["summary"]["train_rows"]
+    number = table.row_number(0)
+    learned = [tiny_tokenizer.decode(table.input_ids(row)[table.labels(row) != IGNORED_LABEL]) for row in table.pairs[0]]
+    assert learned == [f"good {number}<|im_end|>", f"bad {number}<|im_end|>"]
+    assert report["data"]["too_long_rows"] == [21]
+    answers = next(item for item in report["tables"] if item["title"] == "Answers")
+    assert [row[:3] for row in answers["rows"][:2]] == [
+        ["train", "chosen", table.example_count], ["train", "rejected", table.example_count],
+    ]  # fmt: skip
+    assert [sample["side"] for sample in report["samples"]] == ["chosen", "rejected"] * 2
+
+
+def test_judged_answers_become_rows_with_labels(run) -> None:
+    rows = [
+        CanonicalRow(
+            number,
+            {
+                "prompt": [{"role": "user", "content": f"question {number}"}],
+                "completion": [{"role": "assistant", "content": "answer"}],
+                "label": number % 4 == 0,
+                "tools": None,
+            },
+        )
+        for number in range(1, 13)
+    ]
+
+    outputs, report, _ = run(rows, row_format="kto", eval_fraction=0)
+
+    table = open_examples(outputs.examples.path)
+    assert [bool(wanted) for wanted in table.is_desirable] == [number % 4 == 0 for number in range(1, 13)]
+    assert (outputs.examples.metadata["kind"], outputs.examples.metadata["desirable_rows"]) == ("kto", 3)
+    answers = next(item for item in report["tables"] if item["title"] == "Answers")
+    assert [row[1:3] for row in answers["rows"][:2]] == [["wanted", 3], ["unwanted", 9]]
 
 
 SENTENCE = "the quick brown fox jumps over the lazy dog while the old hen looks on and says nothing at all about number"

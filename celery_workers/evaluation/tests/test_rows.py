@@ -8,6 +8,7 @@ import pytest
 
 from celery_workers.contract.errors import UserInputError
 from celery_workers.data.examples_file import ExamplesWriter
+from celery_workers.data.examples_schema import ExamplesKind
 from celery_workers.evaluation.rows import length_sorted_batches, read_rows, split_row, stop_token_ids
 
 
@@ -63,6 +64,15 @@ def test_examples_without_a_supervised_token_are_refused(tmp_path: Path) -> None
 
     with pytest.raises(UserInputError, match="at least one row with a supervised token"):
         read_rows(tmp_path, row_format="chat")
+
+
+def test_unwanted_answers_are_not_taken_for_references(tmp_path: Path) -> None:
+    with ExamplesWriter(tmp_path, kind=ExamplesKind.PREFERENCE) as writer:
+        writer.append_pair(([1, 2], [-100, 2]), ([1, 3], [-100, 3]), row_number=1)
+
+    with pytest.raises(UserInputError, match="kind preference hold unwanted ones") as caught:
+        read_rows(tmp_path, row_format="preference")
+    assert caught.value.code == "wrong_examples_kind"
 
 
 def test_plain_text_asks_nothing(tmp_path: Path) -> None:

@@ -45,8 +45,18 @@ function chip(token, index) {
   return token.text.endsWith("\n") ? [element, h("br", { "aria-hidden": "true" })] : [element];
 }
 
+/** The tokens of a row: of a preference those with the chosen answer, then those with the rejected one. */
+const tokensOf = (found) => [...found.tokens, ...(found.rejected?.tokens || [])];
+
+/** Where a token stands in its conversation. */
+function positionOf(index) {
+  const isRejected = index >= answer.tokens.length;
+  const [place, length] = isRejected ? [index - answer.tokens.length, answer.rejected.length_tokens] : [index, answer.length_tokens];
+  return `${number(place)} of ${number(length)}, from 0`;
+}
+
 function pick(index) {
-  const token = answer?.tokens[index];
+  const token = answer && tokensOf(answer)[index];
   if (!token) return;
   for (const [place, isOn] of [[current, false], [index, true]]) {
     const element = byId(`token-${place}`);
@@ -55,18 +65,29 @@ function pick(index) {
   }
   current = index;
   chips.setAttribute("aria-activedescendant", `token-${index}`);
-  const pairs = { text: JSON.stringify(token.text), id: token.id, part: partOf(token), trained: token.trained ? "yes" : "no", position: `${number(index)} of ${number(answer.length_tokens)}, from 0` };
+  const pairs = { text: JSON.stringify(token.text), id: token.id, part: partOf(token), trained: token.trained ? "yes" : "no", position: positionOf(index) };
   byId("token-detail").replaceChildren(
     ...Object.entries(pairs).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", { class: "mono" }, value))),
   );
 }
 
+/** Draw the tokens; those of a preference under the name of each answer. */
+function drawTokens(found) {
+  if (!found.rejected) return found.tokens.flatMap(chip);
+  const side = (name, tokens, first) =>
+    h("div", { role: "group", "aria-label": name, class: "token-answer" }, h("span", { class: "token-answer-name", "aria-hidden": "true" }, name), ...tokens.flatMap((token, index) => chip(token, first + index)));
+  return [side("Chosen", found.tokens, 0), side("Rejected", found.rejected.tokens, found.tokens.length)];
+}
+
 function drawRow(found) {
   const notes = [`${plural(found.length_tokens, "token")}, ${number(found.supervised_tokens)} trained`];
+  if (found.rejected) notes[0] = `chosen: ${notes[0]}`;
+  if (found.rejected) notes.push(`rejected: ${plural(found.rejected.length_tokens, "token")}, ${number(found.rejected.supervised_tokens)} trained`);
+  if (found.is_desirable !== null) notes.push(found.is_desirable ? "the answer is wanted" : "the answer is not wanted");
   if (found.row_number !== found.row) notes.push(`row number ${number(found.row_number)} in reports`);
   if (found.tokens.length && found.tokens.length < found.length_tokens) notes.push(`the first ${number(found.tokens.length)} are shown`);
   if (found.chunks > 1) notes.push(`the first of ${number(found.chunks)} chunks`);
-  if (found.cut_tokens) notes.push(`${plural(found.cut_tokens, "token")} cut from the end to fit ${number(found.max_length_tokens)}${found.is_answer_cut ? ", trained ones among them" : ""}`);
+  if (found.cut_tokens) notes.push(`${plural(found.cut_tokens, "token")} cut from the ${found.rejected || found.is_desirable !== null ? "beginning of the prompt" : "end"} to fit ${number(found.max_length_tokens)}${found.is_answer_cut ? ", trained ones among them" : ""}`);
   if (found.has_special_tokens) notes.push("a content holds a special token of the model");
   const isKept = found.state === "kept";
   byId("token-line").textContent = isKept ? `${notes.join("; ")}.` : "The trainer gets no token of this row.";
@@ -74,7 +95,7 @@ function drawRow(found) {
   byId("token-problem").replaceChildren(...reason);
   chips.hidden = !isKept;
   chips.removeAttribute("aria-activedescendant");
-  chips.replaceChildren(...found.tokens.flatMap(chip));
+  chips.replaceChildren(...drawTokens(found));
   current = -1;
   byId("token-detail").replaceChildren();
   pick(0);
@@ -139,7 +160,7 @@ chips.addEventListener("keydown", (event) => {
   const by = MOVES[event.key];
   if (by === undefined || !answer || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
-  pick(Math.min(answer.tokens.length - 1, Math.max(0, current + by)));
+  pick(Math.min(tokensOf(answer).length - 1, Math.max(0, current + by)));
   byId(`token-${current}`)?.scrollIntoView({ block: "nearest" });
 });
 for (const name of ["mouseover", "click"]) {
