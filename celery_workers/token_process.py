@@ -129,7 +129,7 @@ class TokenServer:
         if row is None:
             message = f"row must be at most the number of rows that can be read, got {request.position + 1}"
             raise UserInputError(message, code="row_out_of_range", field="row")
-        seen = look_at_row(row, preparation)
+        seen = look_at_row(row, preparation, chunk=request.chunk)
         share = self._share(request, preparation)
         limit = preparation.maker.max_length_tokens
         return Seen(format=preparation.shape.format.value, max_length_tokens=limit, row=seen, share=share)

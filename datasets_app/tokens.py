@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from platform_site.models import User
 
 DEFAULT_MODEL = "bundled:smollm2-135m-instruct"
-TEMPLATES: tuple[str, ...] = get_args(PreprocessingConfig.model_fields["template"].annotation)
-OVER_LONG: tuple[str, ...] = get_args(PreprocessingConfig.model_fields["over_long"].annotation)
-ROLES: tuple[str, ...] = ("assistant", "user", "system", "tool")
 
 child = TokenChild()
 _QUERY_NAMES = {"base_model": "model"}
@@ -45,8 +42,10 @@ def read_options(*, model: str, **options: object) -> PreprocessingConfig:
         raise InvalidInput(f"{problems[0].field}: {problems[0].message}", errors=problems) from error
 
 
-def look_at_row(*, user: User, version: DatasetVersion, row: int, config: PreprocessingConfig) -> Seen:
+def look_at_row(*, user: User, version: DatasetVersion, row: int, config: PreprocessingConfig, chunk: int = 1) -> Seen:
     """Return the tokens of the row at ``row`` (from 1) of ``version``, and how much of the set is trained.
+
+    ``chunk`` (from 1) says which of the examples of a row that is cut into several; beyond the last it is the last.
 
     Raises: InvalidInput: no such row, or the model or an option does not fit. UnresolvedReference. Unavailable: the tokens
     cannot be made now. ContentMissing.
@@ -68,6 +67,7 @@ def look_at_row(*, user: User, version: DatasetVersion, row: int, config: Prepro
             sha256=version.sha256,
             rows=version.rows,
             position=row - 1,
+            chunk=chunk - 1,
         )
         answer = child.look(load=load, look=look)
     if isinstance(answer, Refused):

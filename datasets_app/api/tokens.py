@@ -15,7 +15,8 @@ from celery_workers.contract.tokens import Part, RowTokens, Seen, Share, State
 from datasets_app.api.serializers import VersionQuerySerializer
 from datasets_app.api.views import find_version
 from datasets_app.models import DatasetVersion
-from datasets_app.tokens import DEFAULT_MODEL, OVER_LONG, ROLES, TEMPLATES, look_at_row, read_options
+from datasets_app.token_options import Option, options
+from datasets_app.tokens import DEFAULT_MODEL, look_at_row, read_options
 
 
 class TokensQuerySerializer(VersionQuerySerializer):
@@ -27,27 +28,32 @@ class TokensQuerySerializer(VersionQuerySerializer):
     model = serializers.CharField(
         max_length=300, default=DEFAULT_MODEL, help_text="Base model: bundled:, local:, model: or an id of the Hub."
     )
-    template = serializers.ChoiceField(TEMPLATES, default="model", help_text="Text around question and answer.")
-    custom_template = serializers.CharField(
-        max_length=20_000, required=False, trim_whitespace=False, help_text="Jinja text of the template custom."
+    chunk = serializers.IntegerField(
+        min_value=1, max_value=2**31 - 1, default=1, help_text="Which of the examples that a long row is cut into, from 1."
     )
-    train_on_roles = serializers.ListField(
-        child=serializers.ChoiceField(ROLES),
-        required=False,
-        help_text="Whose messages are trained; the assistant's, if left out.",
-    )
-    system_prompt = serializers.CharField(
-        max_length=20_000,
-        default="",
-        allow_blank=True,
-        trim_whitespace=False,
-        help_text="System message for rows that have none of their own.",
-    )
-    clean = serializers.BooleanField(default=True, help_text="Repair and trim texts first, as preprocessing does.")
-    max_length_tokens = serializers.IntegerField(
-        min_value=8, max_value=1_048_576, required=False, help_text="The model's context, at most 2048, if left out."
-    )
-    over_long = serializers.ChoiceField(OVER_LONG, default="drop", help_text="What happens to longer rows.")
+
+    def get_fields(self) -> dict[str, serializers.Field]:
+        """Return the parameters, and a field for each option of the agent's schema."""
+        return {**super().get_fields(), **{option.name: _field(option) for option in options()}}
+
+
+def _field(option: Option) -> serializers.Field:
+    about = {"required": False, "help_text": option.description}
+    match option.kind:
+        case "switch":
+            return serializers.BooleanField(default=option.default, help_text=option.description)
+        case "number":
+            return serializers.IntegerField(min_value=option.minimum, max_value=option.maximum, **about)
+        case "choice":
+            return serializers.ChoiceField(option.choices, **about)
+        case "choices":
+            return serializers.ListField(child=serializers.ChoiceField(option.choices), **about)
+        case "texts":
+            return serializers.ListField(child=serializers.CharField(max_length=100), **about)
+        case _:
+            return serializers.CharField(
+                max_length=option.max_length, allow_blank=option.default == "", trim_whitespace=False, **about
+            )
 
 
 class RowTokenSerializer(serializers.Serializer):
@@ -98,7 +104,11 @@ class RowTokensSerializer(serializers.Serializer):
     cut_tokens = serializers.IntegerField(
         help_text="Tokens cut from the row's end; where answers are compared or judged, from the beginning of their prompts."
     )
-    chunks = serializers.IntegerField(help_text="Examples that a long row of text is cut into; tokens are those of the first.")
+    chunks = serializers.IntegerField(help_text="Examples that a long row of text is cut into.")
+    chunk = serializers.IntegerField(help_text="Which of them tokens are of, from 1.")
+    repeated_tokens = serializers.IntegerField(
+        help_text="Tokens with which this chunk repeats the end of the one before; they are not trained again."
+    )
     is_answer_cut = serializers.BooleanField(help_text="Whether trained tokens were among those.")
     has_special_tokens = serializers.BooleanField(help_text="Whether a content holds a special token of the model.")
     tokens = RowTokenSerializer(
@@ -125,9 +135,9 @@ class TokensView(APIView):
         query.is_valid(raise_exception=True)
         asked = query.validated_data
         version = find_version(request, id, asked.pop("version", None))
-        row = asked.pop("row")
+        row, chunk = asked.pop("row"), asked.pop("chunk")
         config = read_options(**asked)
-        seen = look_at_row(user=request.user, version=version, row=row, config=config)
+        seen = look_at_row(user=request.user, version=version, row=row, chunk=chunk, config=config)
         return Response(_answer(version, row, config, seen))
 
 

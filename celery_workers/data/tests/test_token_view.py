@@ -196,3 +196,44 @@ def test_what_preprocessing_masks_and_strips_is_shown_so(prepare: Prepare) -> No
     row = look_at_row(chat(("user", "<b>yes</b> to ann@example.com"), ("assistant", "hello")), preparation)
 
     assert ("user", "yes to [EMAIL]", False) in stretches(row)
+
+
+def text_row(text: str) -> CanonicalRow:
+    """Return a row of plain text."""
+    return CanonicalRow(1, {**dict.fromkeys(shape_of("text").columns), "text": text})
+
+
+@pytest.mark.parametrize("overlap", [0, 8], ids=["apart", "overlapping"])
+def test_every_chunk_can_be_looked_at_and_they_join_to_the_text(prepare: Prepare, overlap: int) -> None:
+    text = "\n\n".join(f"Paragraph {number} says hello. It is short." for number in range(12))
+    options = {"max_length_tokens": 32, "over_long": "chunk", "chunk_overlap_tokens": overlap}
+    preparation = prepare(RowFormat.TEXT, **options)
+
+    first = look_at_row(text_row(text), preparation)
+    shown = [look_at_row(text_row(text), preparation, chunk=place) for place in range(first.chunks)]
+
+    assert first.chunks > 2
+    assert [row.chunk for row in shown] == list(range(1, first.chunks + 1))
+    assert "".join(token.text for row in shown for token in row.tokens[row.repeated_tokens :]).startswith(text)
+    assert all(not token.trained for row in shown for token in row.tokens[: row.repeated_tokens])
+    assert (max(row.repeated_tokens for row in shown) > 1) == (overlap > 0)
+    assert look_at_row(text_row(text), preparation, chunk=99).chunk == first.chunks
+
+
+def test_a_row_in_another_language_is_told_so(prepare: Prepare) -> None:
+    german = "Guten Morgen, ich hätte gerne zwei große Tassen Kaffee mit Milch und ein Stück Apfelkuchen mit Sahne dazu."
+
+    row = look_at_row(text_row(german), prepare(RowFormat.TEXT, languages=["en"]))
+
+    assert (row.state, row.code) == ("other_language", "other_language")
+    assert "none of en" in row.message
+
+
+def test_html_and_addresses_are_shown_as_they_are_trained(prepare: Prepare) -> None:
+    row = chat(("user", "<p>Who <b>are</b> you?</p>"), ("assistant", "Write to ada.lovelace@example.com please"))
+
+    shown = look_at_row(row, prepare(strip_html=True, mask_personal_data=["email"]))
+
+    text = "".join(token.text for token in shown.tokens)
+    assert "Who are you?" in text
+    assert "Write to [EMAIL] please" in text
