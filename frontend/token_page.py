@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 from uuid import UUID
@@ -13,19 +15,44 @@ from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
+from celery_workers import data
 from celery_workers.modeling.bundled import BUNDLED
 from datasets_app.models import Dataset
-from datasets_app.tokens import DEFAULT_MODEL, OVER_LONG, TEMPLATES
+from datasets_app.token_options import Option, options
+from datasets_app.tokens import DEFAULT_MODEL
 from models_app.models import ModelVersion
 
 if TYPE_CHECKING:
     from platform_site.models import User
 
 MAX_MODELS = 50
-KEPT_NAMES = ("custom_template", "train_on_roles", "system_prompt", "clean")
-"""Options without a control of their own: what the address says is kept."""
-CONFIG_NAMES = ("template", "custom_template", "train_on_roles", "system_prompt", "clean", "max_length_tokens", "over_long")
-"""Options of preprocessing that a link from a run takes along."""
+FIRST_NAMES = ("template", "max_length_tokens", "over_long")
+"""Options that are always in sight; the others can be folded away."""
+EXAMPLE_TEMPLATE = Path(data.__file__).parent / "chat_templates" / "chatml.jinja"
+"""What a custom template begins with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """An option with what the page's address says of it."""
+
+    option: Option
+    values: list[str]
+
+    @property
+    def text(self) -> str:
+        """What stands in a field of text."""
+        return ", ".join(self.values)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether a switch is on."""
+        return self.text == "true"
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is what the agent would take without being told."""
+        return self.values == _default_values(self.option)
 
 
 @require_safe
@@ -35,24 +62,33 @@ def dataset_tokens(request: HttpRequest, dataset_id: UUID) -> HttpResponse:
     found = get_object_or_404(Dataset.objects.visible_to(request.user), pk=dataset_id)
     versions = list(found.versions.defer("report").order_by("-number"))
     number = request.GET.get("version", "")
+    fields = [Field(option=option, values=request.GET.getlist(option.name) or _default_values(option)) for option in options()]
+    more = [field for field in fields if field.option.name not in (*FIRST_NAMES, "custom_template")]
     context = {
         "dataset": found,
         "versions": versions,
         "version": next((version for version in versions if str(version.number) == number), next(iter(versions), None)),
         "row": request.GET.get("row", "1"),
         "model": request.GET.get("model") or DEFAULT_MODEL,
-        "models": list(_known_models(request.user)),
-        "template": request.GET.get("template", "model"),
-        "templates": [name for name in TEMPLATES if name != "custom" or "custom_template" in request.GET],
-        "over_long": request.GET.get("over_long", "drop"),
-        "policies": OVER_LONG,
-        "max_length_tokens": request.GET.get("max_length_tokens", ""),
-        "kept": [(name, value) for name in KEPT_NAMES for value in request.GET.getlist(name)],
+        "models": list(known_models(request.user)),
+        "first_fields": [field for field in fields if field.option.name in FIRST_NAMES],
+        "custom": next(field for field in fields if field.option.name == "custom_template"),
+        "example_template": EXAMPLE_TEMPLATE.read_text(encoding="utf-8"),
+        "more_fields": more,
+        "are_more_changed": not all(field.is_default for field in more),
     }
     return render(request, "frontend/token_view.html", context)
 
 
-def _known_models(user: User) -> Iterator[tuple[str, str]]:
+def _default_values(option: Option) -> list[str]:
+    if isinstance(option.default, list):
+        return [str(value) for value in option.default]
+    if isinstance(option.default, bool):
+        return [str(option.default).lower()]
+    return [] if option.default in (None, "") else [str(option.default)]
+
+
+def known_models(user: User) -> Iterator[tuple[str, str]]:
     """Yield (reference, title) of the models whose tokens can be shown at once."""
     for name, model in BUNDLED.items():
         yield f"bundled:{name}", model.title
@@ -74,9 +110,14 @@ def tokens_address(graph: Mapping[str, list[dict[str, object]]], node_name: str)
     if not isinstance(config, dict) or len(references) != 1 or not references[0].startswith("dataset:"):
         return ""
     dataset_id, _, number = references[0].removeprefix("dataset:").partition("@")
-    query = {"version": number, "model": config.get("base_model"), **{name: config.get(name) for name in CONFIG_NAMES}}
+    query = {
+        "version": number,
+        "model": config.get("base_model"),
+        **{option.name: config.get(option.name) for option in options()},
+    }
     try:
         address = reverse("dataset-tokens-page", args=[UUID(dataset_id)])
     except ValueError:
         return ""
-    return f"{address}?{urlencode({name: value for name, value in query.items() if value not in (None, '')}, doseq=True)}"
+    given = {name: str(value).lower() if isinstance(value, bool) else value for name, value in query.items()}
+    return f"{address}?{urlencode({name: value for name, value in given.items() if value not in (None, '', [])}, doseq=True)}"

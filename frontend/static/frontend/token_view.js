@@ -3,16 +3,17 @@
 import { explain, request } from "./api.js";
 import { byId, h, icon } from "./dom.js";
 import { number, threeDigits } from "./format.js";
+import { pairsOf, showTemplateProblem, syncEditor } from "./token_options.js";
 
 const BLANKS = { " ": "·", "\t": "⇥", "\n": "↵", "\r": "␍", "\u00a0": "⍽" };
 const SPLIT = /([ \t\n\r\u00a0]+|[\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff])/;
 const PARTS = { end_of_turn: "end of turn", tool: "what a tool answered", other: "unknown: the tokenizer does not say" };
 const SAMPLES = { all: "all rows", spread: "rows spread evenly over the set", first: "the first rows" };
-const REASONS = { too_long: "too long", duplicate: "repeated", unfit: "unfit", emptied: "emptied by cleaning", refused: "refused" };
-const STATES = { unfit: "Validation leaves this row out", emptied: "Cleaning leaves nothing to train on", refused: "Training refuses this row", too_long: "Left out as too long" };
+const REASONS = { too_long: "too long", duplicate: "repeated", unfit: "unfit", emptied: "emptied by cleaning", other_language: "in another language", refused: "refused" };
+const STATES = { unfit: "Validation leaves this row out", emptied: "Cleaning leaves nothing to train on", other_language: "Left out by its language", refused: "Training refuses this row", too_long: "Left out as too long" };
 
 const form = byId("token-options");
-const [chips, field] = [byId("token-chips"), byId("token-row")];
+const [chips, field, chunkField] = [byId("token-chips"), byId("token-row"), byId("token-chunk")];
 let answer = null;
 let rows = Number(byId("token-rows").textContent.replaceAll(",", ""));
 let current = -1;
@@ -71,9 +72,28 @@ function pick(index) {
   );
 }
 
+const border = (words) => h("span", { class: "token-border", role: "presentation" }, words);
+
+/** Put a border behind what a chunk repeats of the one before, and where a row was cut. */
+function withBorders(found, drawn) {
+  const repeated = found.repeated_tokens;
+  if (repeated) drawn.splice(repeated, 0, [border(`${plural(repeated, "token")} repeated`)]);
+  const isCutAtEnd = found.cut_tokens && found.is_desirable === null && found.tokens.length === found.length_tokens;
+  if (isCutAtEnd) drawn.push([border(`${plural(found.cut_tokens, "token")} cut`)]);
+  return drawn;
+}
+
+function drawChunks(found) {
+  byId("token-chunks").hidden = found.chunks < 2;
+  chunkField.value = found.chunk;
+  byId("chunk-count").textContent = number(found.chunks);
+  byId("chunk-previous").disabled = found.chunk <= 1;
+  byId("chunk-next").disabled = found.chunk >= found.chunks;
+}
+
 /** Draw the tokens; those of a preference under the name of each answer. */
 function drawTokens(found) {
-  if (!found.rejected) return found.tokens.flatMap(chip);
+  if (!found.rejected) return withBorders(found, found.tokens.map(chip)).flat();
   const side = (name, tokens, first) =>
     h("div", { role: "group", "aria-label": name, class: "token-answer" }, h("span", { class: "token-answer-name", "aria-hidden": "true" }, name), ...tokens.flatMap((token, index) => chip(token, first + index)));
   return [side("Chosen", found.tokens, 0), side("Rejected", found.rejected.tokens, found.tokens.length)];
@@ -86,7 +106,8 @@ function drawRow(found) {
   if (found.is_desirable !== null) notes.push(found.is_desirable ? "the answer is wanted" : "the answer is not wanted");
   if (found.row_number !== found.row) notes.push(`row number ${number(found.row_number)} in reports`);
   if (found.tokens.length && found.tokens.length < found.length_tokens) notes.push(`the first ${number(found.tokens.length)} are shown`);
-  if (found.chunks > 1) notes.push(`the first of ${number(found.chunks)} chunks`);
+  if (found.chunks > 1) notes.push(`chunk ${number(found.chunk)} of ${number(found.chunks)}`);
+  if (found.repeated_tokens) notes.push(`the first ${plural(found.repeated_tokens, "token")} repeated from the chunk before, untrained`);
   if (found.cut_tokens) notes.push(`${plural(found.cut_tokens, "token")} cut from the ${found.rejected || found.is_desirable !== null ? "beginning of the prompt" : "end"} to fit ${number(found.max_length_tokens)}${found.is_answer_cut ? ", trained ones among them" : ""}`);
   if (found.has_special_tokens) notes.push("a content holds a special token of the model");
   const isKept = found.state === "kept";
@@ -96,6 +117,7 @@ function drawRow(found) {
   chips.hidden = !isKept;
   chips.removeAttribute("aria-activedescendant");
   chips.replaceChildren(...drawTokens(found));
+  drawChunks(found);
   current = -1;
   byId("token-detail").replaceChildren();
   pick(0);
@@ -114,8 +136,8 @@ function drawShare(share) {
 }
 
 function query() {
-  const pairs = [...new FormData(form), ["row", field.value]].filter(([, value]) => value !== "");
-  return new URLSearchParams(pairs).toString();
+  const places = [["row", field.value], ["chunk", chunkField.value]].filter(([name, value]) => value !== "" && (name === "row" || value !== "1"));
+  return new URLSearchParams([...pairsOf(), ...places]).toString();
 }
 
 async function show() {
@@ -130,12 +152,15 @@ async function show() {
     rows = answer.rows;
     byId("token-rows").textContent = number(rows);
     drawRow(answer);
+    showTemplateProblem(answer.code.startsWith("template_") ? answer.message : "");
     drawShare(answer.share);
   } catch (error) {
     if (mine.signal.aborted) return;
     answer = null;
     byId("token-line").textContent = "";
     chips.hidden = true;
+    byId("token-chunks").hidden = true;
+    showTemplateProblem(String(error.code || "").startsWith("template_") ? error.message : "");
     byId("token-problem").replaceChildren(h("div", { class: "notice bad", role: "alert" }, icon("failed"), h("p", {}, explain(error))));
     byId("token-share").replaceChildren(h("p", { class: "muted" }, "Not known."));
   } finally {
@@ -152,6 +177,15 @@ function step(by) {
   const next = Math.min(rows, Math.max(1, (Number(field.value) || 1) + by));
   if (next === Number(field.value)) return;
   field.value = next;
+  chunkField.value = 1;
+  show();
+}
+
+function stepChunk(by) {
+  const chunks = answer?.chunks || 1;
+  const next = Math.min(chunks, Math.max(1, (Number(chunkField.value) || 1) + by));
+  if (next === answer?.chunk) return;
+  chunkField.value = next;
   show();
 }
 
@@ -173,13 +207,25 @@ document.addEventListener("keydown", (event) => {
   if (event.target.closest("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "j") step(1);
   if (event.key === "k") step(-1);
+  if (event.key === "n") stepChunk(1);
+  if (event.key === "p") stepChunk(-1);
 });
 byId("token-previous").addEventListener("click", () => step(-1));
 byId("token-next").addEventListener("click", () => step(1));
-field.addEventListener("change", show);
+byId("chunk-previous").addEventListener("click", () => stepChunk(-1));
+byId("chunk-next").addEventListener("click", () => stepChunk(1));
+chunkField.addEventListener("change", show);
+field.addEventListener("change", () => {
+  chunkField.value = 1;
+  show();
+});
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("change", (event) => {
   if (event.target.name === "version") field.value = 1;
+  chunkField.value = 1;
+  syncEditor();
   show();
 });
+chunkField.value = new URLSearchParams(location.search).get("chunk") || 1;
+syncEditor();
 show();
