@@ -59,7 +59,7 @@ def run_ours(texts: list[str], threshold: float) -> set[tuple[int, int]]:
         finder = NearDuplicateFinder(Path(folder) / "texts", threshold=threshold)
         for start in range(0, len(texts), _BATCH_ROWS):
             finder.add(texts[start : start + _BATCH_ROWS])
-        result = finder.find(is_fixed=lambda _: False, after_each=lambda: None)
+        result = finder.find(after_each=lambda: None)
         finder.close()
     return {(min(pair.position, pair.other), max(pair.position, pair.other)) for pair in result.repeats.values()}
 

@@ -72,6 +72,9 @@ class PreprocessingConfig(AgentConfig):
         le=1,
         description="Similarity from which rows are near duplicates: the share of 8-byte runs in both, 0.5 to 1.",
     )
+    evaluation_match: Literal["question", "row"] = Field(
+        "question", description="Rows of evaluation_sets: leave out what asks the same, or only what answers the same, too."
+    )
     template: Literal[
         "model", "alpaca", "chatml", "gemma", "llama2", "llama3", "mistral", "phi", "qwen", "zephyr", "custom"
     ] = Field(
@@ -226,21 +229,19 @@ def set_up(
 def _select(ctx: AgentContext, config: PreprocessingConfig, shape: Shape, inputs: PreprocessingInputs) -> Selection:
     """Write the rows that go on to ``selected`` below the workdir; the first half of the progress."""
     from celery_workers.data.dataset_folder import DatasetReader, DatasetWriter
+    from celery_workers.data.decontamination import Contamination
     from celery_workers.data.near_dedup import NearDuplicateFinder
-    from celery_workers.data.selection import Selection, read_evaluation_rows
+    from celery_workers.data.selection import Selection
 
     reader = DatasetReader(inputs.dataset.path, shape)
-    for name in ("split_column", "group_column"):
-        column = getattr(config, name)
-        if column and column not in reader.extras:
-            known = ", ".join(reader.extras[:20]) or "none"
-            message = f"{name} must be a column beyond the row format ({known}), got {column!r}"
-            raise UserInputError(message, code="missing_column", field=name)
-    finder, evaluation_rows = None, []
-    if config.near_dedup != "off" or inputs.evaluation_sets:
-        finder = NearDuplicateFinder(ctx.workdir / "compared", threshold=config.near_dedup_threshold)
-        evaluation_rows = read_evaluation_rows(inputs.evaluation_sets or [], finder, after_each=ctx.check_canceled)
-    selection = Selection(shape, selection_rules(config), finder=finder, evaluation_rows=evaluation_rows)
+    rules = selection_rules(config)
+    rules.check_columns(reader.extras)
+    threshold, contamination = config.near_dedup_threshold, None
+    finder = NearDuplicateFinder(ctx.workdir / "compared", threshold=threshold) if config.near_dedup != "off" else None
+    if inputs.evaluation_sets:
+        contamination = Contamination(ctx.workdir / "evaluated", match=config.evaluation_match, threshold=threshold)
+        contamination.read(inputs.evaluation_sets, after_each=ctx.check_canceled)
+    selection = Selection(shape, rules, finder=finder, contamination=contamination)
     with DatasetWriter(ctx.workdir / "selected", shape) as writer:
         for batch in reader.batches():
             ctx.check_canceled()

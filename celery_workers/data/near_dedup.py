@@ -117,26 +117,49 @@ class NearDuplicateFinder:
         self._ends.extend(accumulate(map(len, encoded[1:]), initial=self._ends[-1] + len(encoded[0])))
         self._keys.append(self._band_keys(texts))
 
-    def find(
-        self, *, is_fixed: Callable[[int], bool], first: Collection[int] = (), after_each: Callable[[], None]
-    ) -> NearResult:
+    def find(self, *, first: Collection[int] = (), skipped: Collection[int] = (), after_each: Callable[[], None]) -> NearResult:
         """Compare every text with those that share a band.
 
-        ``is_fixed`` says which positions never count as repeating another, and are compared with before all others;
-        ``first`` are positions that stay rather than their repetitions elsewhere; the others go by their order.
-        ``after_each`` is called after each text with candidates. Groups depend on the texts only, not on their order.
+        ``first`` are positions that stay rather than their repetitions elsewhere; the others go by their order. ``skipped``
+        ones are as if they had not been added. ``after_each`` is called after each text with candidates. Groups depend on
+        the texts only, not on their order.
         """
         self._file.flush()
         if not self._ends[-1]:
             return NearResult(repeats={}, groups={}, capped=0)
         with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            comparison = _Comparison(lambda position: self._text(data, position), self.threshold, is_fixed)
+            comparison = _Comparison(lambda position: self._text(data, position), self.threshold)
             buckets = self._shared_buckets()
-            early = set(first)
-            for position in sorted(buckets, key=lambda item: (not is_fixed(item), item not in early, item)):
+            early, passed_over = set(first), set(skipped)
+            for position in sorted(buckets.keys() - passed_over, key=lambda item: (item not in early, item)):
                 comparison.take(position, buckets[position])
                 after_each()
         return comparison.result()
+
+    def find_known(self, known: int, *, after_each: Callable[[], None]) -> dict[int, NearPair]:
+        """Say which texts from position ``known`` on nearly repeat one before it, and the first of these.
+
+        Texts on the same side of ``known`` are not compared with one another, and none of the known ones is spared.
+        """
+        self._file.flush()
+        if not self._ends[-1]:
+            return {}
+        found: dict[int, NearPair] = {}
+        buckets = self._shared_buckets()
+        places: defaultdict[int, list[int]] = defaultdict(list)
+        for position in sorted(position for position in buckets if position < known):
+            for bucket in buckets[position]:
+                places[bucket].append(position)
+        with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            shingles_of = lru_cache(maxsize=256)(lambda position: _shingle_set(self._text(data, position)))
+            for position in sorted(position for position in buckets if position >= known):
+                after_each()
+                for other in _candidates(places, buckets[position]):
+                    similar = _jaccard(shingles_of(position), shingles_of(other))
+                    if similar >= self.threshold:
+                        found[position] = NearPair(position, other, round(similar, 4))
+                        break
+        return found
 
     def beginning(self, position: int) -> str:
         """Return the first hundred or so characters of a text."""
@@ -182,11 +205,10 @@ class NearDuplicateFinder:
 class _Comparison:
     """Settle candidates one after the other."""
 
-    def __init__(self, text_of: Callable[[int], str], threshold: float, is_fixed: Callable[[int], bool]) -> None:
+    def __init__(self, text_of: Callable[[int], str], threshold: float) -> None:
         from networkx.utils import UnionFind
 
         self._threshold = threshold
-        self._is_fixed = is_fixed
         self._shingles = lru_cache(maxsize=256)(lambda position: _shingle_set(text_of(position)))
         self._staying: dict[int, list[int]] = {}
         self._repeating: dict[int, list[int]] = {}
@@ -196,11 +218,10 @@ class _Comparison:
 
     def take(self, position: int, buckets: Sequence[int]) -> None:
         """Compare ``position`` with what was taken before: first with those that stay, then, for its group, with the rest."""
-        if not self._is_fixed(position):
-            for other in _candidates(self._staying, buckets):
-                self._compare(position, other)
-            for other in _candidates(self._repeating, buckets):
-                self._compare(position, other)
+        for other in _candidates(self._staying, buckets):
+            self._compare(position, other)
+        for other in _candidates(self._repeating, buckets):
+            self._compare(position, other)
         is_repeat = position in self._repeats
         places, is_capped = self._repeating if is_repeat else self._staying, False
         for bucket in buckets:

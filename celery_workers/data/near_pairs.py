@@ -36,7 +36,7 @@ def find_pairs(file: MeasuredFile, scratch: Path, *, threshold: float) -> FoundP
             numbers += [row.number for row in taken]
             if len(numbers) >= MAX_COMPARED_ROWS:
                 break
-        found = finder.find(is_fixed=lambda _: False, after_each=lambda: None)
+        found = finder.find(after_each=lambda: None)
     finally:
         finder.close()
     repeats = heapq.nsmallest(MAX_PAIRS, found.repeats.values(), key=lambda pair: (-pair.similarity, pair.position))

@@ -11,18 +11,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from celery_workers.contract.errors import UserInputError
-from celery_workers.contract.ports import Dataset
 from celery_workers.data.canonical import CanonicalRow
 from celery_workers.data.checks import check_row, is_fit
 from celery_workers.data.cleaning import Cleaner, choose_steps
-from celery_workers.data.dataset_folder import DatasetReader
+from celery_workers.data.decontamination import Contaminated, Contamination
 from celery_workers.data.dedup import comparison_text, content_key
 from celery_workers.data.languages import LanguageFilter
 from celery_workers.data.near_dedup import NearDuplicateFinder, NearDuplicates, NearPair, NearResult
 from celery_workers.data.personal_data import PersonalData
-from celery_workers.data.row_formats import Shape, shape_of
+from celery_workers.data.row_formats import Shape
 from celery_workers.data.rows import Severity
-from celery_workers.data.selection_counts import SAMPLE_ROWS, EvaluationRow, SelectionCounts
+from celery_workers.data.selection_counts import SAMPLE_ROWS, SelectionCounts
 from celery_workers.data.splits import choose_held_out, group_keys, named_side
 
 
@@ -42,11 +41,23 @@ class SelectionRules:
     languages: tuple[str, ...] = ()
     near_duplicates: NearDuplicates = "off"
 
+    def check_columns(self, extras: Sequence[str]) -> None:
+        """Check that the columns that say where rows go are among ``extras``, those beyond the row format.
+
+        Raises: UserInputError: one is not.
+        """
+        for name in ("split_column", "group_column"):
+            column = getattr(self, name)
+            if column and column not in extras:
+                known = ", ".join(extras[:20]) or "none"
+                message = f"{name} must be a column beyond the row format ({known}), got {column!r}"
+                raise UserInputError(message, code="missing_column", field=name)
+
 
 class Selection:
     """Take rows batch by batch; after the last, ``settle``, and ``sides`` says where each goes.
 
-    ``finder`` looks for near duplicates and holds nothing yet but the texts of ``evaluation_rows``, which no row may repeat.
+    ``finder`` looks for near duplicates, ``contamination`` for rows of evaluation sets; without them nothing is looked for.
     """
 
     def __init__(
@@ -55,12 +66,13 @@ class Selection:
         rules: SelectionRules,
         *,
         finder: NearDuplicateFinder | None = None,
-        evaluation_rows: Sequence[EvaluationRow] = (),
+        contamination: Contamination | None = None,
     ) -> None:
         self._shape = shape
         self._rules = rules
         self._finder = finder
-        self._evaluation_rows = evaluation_rows
+        self._contamination = contamination
+        self._contaminated: dict[int, Contaminated] = {}
         steps = choose_steps(
             repair=rules.is_cleaning, html=rules.is_stripping_html, white_space=rules.is_collapsing_white_space
         )  # fmt: skip
@@ -75,8 +87,10 @@ class Selection:
         self.counts = SelectionCounts(
             cleaned_rows=self._cleaner.rows_changed, cleaning_samples=self._cleaner.samples, masked=self._cleaner.masked,
             languages=self._language_filter.rows if self._language_filter else None,
-            evaluation_rows=len(evaluation_rows), near_duplicates=rules.near_duplicates,
+            near_duplicates=rules.near_duplicates,
         )  # fmt: skip
+        if contamination is not None:
+            self.counts.evaluation_rows, self.counts.evaluation_match = contamination.evaluation_rows, contamination.match
         self.keys: list[bytes] = []
         """Content keys of the rows that ``take`` returned, in their order."""
 
@@ -101,6 +115,8 @@ class Selection:
             raise _unfit(unfit, self._shape)
         if self._finder is not None:
             self._finder.add([comparison_text(row.values) for row in kept])
+        if self._contamination is not None:
+            self._contamination.add(kept, self._shape)
         return kept
 
     def settle(self, *, after_each: Callable[[], None]) -> None:
@@ -108,21 +124,17 @@ class Selection:
 
         ``after_each`` is called often, so that a cancel is seen.
         """
+        if self._contamination is not None:
+            self._contaminated = self._contamination.find(after_each=after_each)
+            for position, found in self._contaminated.items():
+                self.counts.note_contaminated(self._numbers[position], found)
         if self._finder is None:
             return
-        fixed = len(self._evaluation_rows)
-        first = [fixed + position for position, key in enumerate(self.keys) if key in self._named]
-        found = self._finder.find(is_fixed=lambda position: position < fixed, first=first, after_each=after_each)
-        is_dropping = self._rules.near_duplicates == "drop"
-        repeats = {
-            position - fixed: replace(pair, position=position - fixed, other=pair.other - fixed)
-            for position, pair in sorted(found.repeats.items())
-            if pair.other < fixed or is_dropping
-        }
-        groups = {} if self._rules.near_duplicates == "off" else found.groups
-        groups = {position - fixed: group for position, group in groups.items() if position >= fixed}
-        self._near = NearResult(repeats=repeats, groups=groups, capped=found.capped)
-        self._count_near(found)
+        first = [position for position, key in enumerate(self.keys) if key in self._named]
+        near = self._finder.find(first=first, skipped=self._contaminated, after_each=after_each)
+        repeats = near.repeats if self._rules.near_duplicates == "drop" else {}
+        self._near = replace(near, repeats=dict(sorted(repeats.items())))
+        self._count_near(near)
         self._finder.close()
 
     def sides(self) -> list[bool | None]:
@@ -151,24 +163,21 @@ class Selection:
         return choose_held_out(candidates, fraction=self._rules.eval_fraction, seed=self._rules.seed)
 
     def _count_near(self, found: NearResult) -> None:
-        counts, fixed = self.counts, len(self._evaluation_rows)
+        counts = self.counts
         counts.compared_rows, counts.capped_rows = len(self.keys), found.capped
-        counts.grouped_rows = len(self._near.groups)
+        counts.grouped_rows = len(found.groups)
         for position, pair in sorted(found.repeats.items()):
-            row, is_contaminated = position - fixed, pair.other < fixed
-            if not is_contaminated and self._rules.near_duplicates == "off":
-                continue
-            same_as = self._evaluation_rows[pair.other] if is_contaminated else self._numbers[pair.other - fixed]
-            is_leak = not is_contaminated and self._is_leak(row, pair.other - fixed)
             texts = partial(self._beginnings, pair)
-            counts.note_pair(self._numbers[row], same_as, similarity=pair.similarity, is_leak=is_leak, texts=texts)
+            is_leak = self._is_leak(position, pair.other)
+            other = self._numbers[pair.other]
+            counts.note_pair(self._numbers[position], other, similarity=pair.similarity, is_leak=is_leak, texts=texts)
 
     def _beginnings(self, pair: NearPair) -> tuple[str, str]:
         assert self._finder is not None  # noqa: S101 - there are pairs, so there is a finder
         return self._finder.beginning(pair.position), self._finder.beginning(pair.other)
 
     def _is_staying(self, position: int) -> bool:
-        return position not in self._near.repeats
+        return position not in self._near.repeats and position not in self._contaminated
 
     def _is_leak(self, position: int, other: int) -> bool:
         return self.keys[other] in self._named and self.keys[position] not in self._named
@@ -199,20 +208,6 @@ class Selection:
             message = f"row {row.number}: {column} must say train or eval, got {row.extras.get(column)!r}"
             raise UserInputError(message, code="unknown_split", field="split_column", evidence={"row": row.number})
         return side
-
-
-def read_evaluation_rows(
-    evaluation_sets: Sequence[Dataset], finder: NearDuplicateFinder, *, after_each: Callable[[], None]
-) -> list[EvaluationRow]:
-    """Give ``finder`` the texts of ``evaluation_sets``, which may be of any row format, and return their rows in its order."""
-    found: list[EvaluationRow] = []
-    for number, evaluation_set in enumerate(evaluation_sets, start=1):
-        shape = shape_of(str(evaluation_set.metadata.get("format")))
-        for batch in DatasetReader(evaluation_set.path, shape).batches():
-            after_each()
-            finder.add([comparison_text(row.values) for row in batch])
-            found += [EvaluationRow(number, row.number) for row in batch]
-    return found
 
 
 def _unfit(rows: Sequence[CanonicalRow], shape: Shape) -> UserInputError:

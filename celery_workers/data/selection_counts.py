@@ -6,18 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from celery_workers.data.decontamination import Contaminated, Match
 from celery_workers.data.near_dedup import NearDuplicates
 
 SAMPLE_ROWS = 20
 _SAMPLE_PAIRS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationRow:
-    """A row of an evaluation set that rows to train on are compared with: the set, counted from 1, and its row number."""
-
-    evaluation_set: int
-    row_number: int
 
 
 @dataclass(kw_only=True)
@@ -47,6 +40,7 @@ class SelectionCounts:
     compared_rows: int = 0
     capped_rows: int = 0
     evaluation_rows: int = 0
+    evaluation_match: Match = "question"
     near_duplicates: NearDuplicates = "off"
     cleaned_rows: Mapping[str, int] = field(default_factory=Counter)
     masked: Mapping[str, int] = field(default_factory=Counter)
@@ -82,26 +76,28 @@ class SelectionCounts:
         if len(self.other_language) < SAMPLE_ROWS:
             self.other_language.append(row_number)
 
+    def note_contaminated(self, row_number: int, found: Contaminated) -> None:
+        """Count a row that repeats one of an evaluation set, or its question."""
+        self.contaminated_rows += 1
+        if len(self.contaminated_pairs) < _SAMPLE_PAIRS:
+            self.contaminated_pairs.append(
+                {
+                    "row": row_number,
+                    "evaluation_set": found.same_as.evaluation_set,
+                    "evaluation_row": found.same_as.row_number,
+                    "similarity": found.similarity,
+                    "text": found.text,
+                    "other_text": found.other_text,
+                }
+            )
+
     def note_pair(
-        self,
-        row_number: int,
-        same_as: int | EvaluationRow,
-        *,
-        similarity: float,
-        is_leak: bool,
-        texts: Callable[[], tuple[str, str]],
+        self, row_number: int, same_as: int, *, similarity: float, is_leak: bool, texts: Callable[[], tuple[str, str]]
     ) -> None:
-        """Count a row that nearly repeats another row, or one of an evaluation set; ``texts`` gives how both begin."""
-        pair: dict[str, object] = {"row": row_number, "similarity": similarity}
-        if isinstance(same_as, EvaluationRow):
-            self.contaminated_rows += 1
-            pairs = self.contaminated_pairs
-            pair |= {"evaluation_set": same_as.evaluation_set, "evaluation_row": same_as.row_number}
-        else:
-            self.near_duplicate_rows += 1
-            self.leaked_rows += is_leak
-            pairs = self.near_pairs
-            pair |= {"same_as": same_as, "is_leak": is_leak}
-        if len(pairs) < _SAMPLE_PAIRS:
+        """Count a row that nearly repeats another row; ``texts`` gives how both begin."""
+        self.near_duplicate_rows += 1
+        self.leaked_rows += is_leak
+        if len(self.near_pairs) < _SAMPLE_PAIRS:
             text, other_text = texts()
-            pairs.append({**pair, "text": text, "other_text": other_text})
+            pair = {"row": row_number, "same_as": same_as, "is_leak": is_leak, "similarity": similarity}
+            self.near_pairs.append({**pair, "text": text, "other_text": other_text})

@@ -6,13 +6,14 @@ from celery_workers.contract.context import Table
 from celery_workers.data.selection_counts import SelectionCounts
 
 _SHOWN_PAIRS = 50
+_CONTAMINATED = {"question": "ask what an evaluation set asks", "row": "stand in an evaluation set"}
 
 
 def left_out(selection: SelectionCounts) -> list[str]:
     """Return a clause for each reason beyond the usual ones for which rows were left out."""
     reasons = {
         "nearly repeat another": selection.near_dropped_rows,
-        "stand in an evaluation set": selection.contaminated_rows,
+        _CONTAMINATED[selection.evaluation_match]: selection.contaminated_rows,
         "are in another language": selection.other_language_rows,
     }
     return [f"{count} {reason}" for reason, count in reasons.items() if count]
@@ -81,7 +82,9 @@ def _leakage(selection: SelectionCounts) -> Table:
         "rows named for training, held out for their content or group": selection.moved_rows,
         "rows that nearly repeat a held-out row, left out": selection.leaked_rows if is_looking else None,
         "rows of groups of near duplicates, kept on one side": selection.grouped_rows if is_looking else None,
-        "rows of evaluation sets, left out": selection.contaminated_rows if selection.evaluation_rows else None,
+        f"rows that {_CONTAMINATED[selection.evaluation_match]}, left out": selection.contaminated_rows
+        if selection.evaluation_rows
+        else None,
     }
     rows: list[list[str | int | float | bool | None]] = [
         [what, "not looked for" if count is None else count] for what, count in counts.items()
@@ -97,7 +100,7 @@ def _near_pairs(selection: SelectionCounts) -> Table:
 
 def _contaminated(selection: SelectionCounts) -> Table:
     columns = ["row", "evaluation_set", "evaluation_row", "similarity", "text", "other_text"]
-    return _pairs("Rows of evaluation sets, left out", columns, selection.contaminated_pairs)
+    return _pairs(f"Rows that {_CONTAMINATED[selection.evaluation_match]}, left out", columns, selection.contaminated_pairs)
 
 
 def _pairs(title: str, columns: list[str], pairs: list[dict[str, object]]) -> Table:

@@ -449,18 +449,46 @@ def test_rows_near_a_named_held_out_row_are_counted_as_leaks(run) -> None:
     assert "3 rows named for training nearly repeated one that is held out." in report["verdict"]
 
 
-def test_rows_of_evaluation_sets_are_left_out(tmp_path: Path, run, tiny_model_folder: Path) -> None:
-    asked = [{"role": "user", "content": "say it"}, {"role": "assistant", "content": f"{SENTENCE} 2"}]
+@pytest.fixture
+def benchmark(tmp_path: Path) -> Dataset:
+    """An evaluation set of one question, in another row format than the rows to train on."""
+    asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "say it"}]
     with DatasetWriter(tmp_path / "benchmark", shape_of("chat")) as writer:
-        writer.write([CanonicalRow(40, {"messages": asked})])
-    benchmark = Dataset(path=tmp_path / "benchmark", metadata={"format": "chat"})
+        writer.write([CanonicalRow(40, {"messages": [*asked, {"role": "assistant", "content": f"{SENTENCE} 2"}]})])
+    return Dataset(path=tmp_path / "benchmark", metadata={"format": "chat"})
 
-    outputs, report, _ = run([*ROWS, *near_rows(2, first=101)], eval_fraction=0, evaluation_sets=[benchmark])
+
+def test_rows_that_ask_what_an_evaluation_set_asks_are_left_out(run, benchmark: Dataset) -> None:
+    rows = [*ROWS, *near_rows(2, first=101), pair(103, "Say  it", "something else altogether")]
+
+    outputs, report, _ = run(rows, eval_fraction=0, evaluation_sets=[benchmark])
 
     assert sides(outputs)[0] == list(range(1, 101))
-    assert "2 stand in an evaluation set" in report["verdict"]
-    (first, _) = report["data"]["contaminated"]
+    assert "3 ask what an evaluation set asks" in report["verdict"]
+    assert table(report, "Leakage")["rows that ask what an evaluation set asks, left out"] == [3]
+    (first, _, last) = report["data"]["contaminated"]
     assert (first["row"], first["evaluation_set"], first["evaluation_row"]) == (101, 1, 40)
+    assert (last["row"], last["similarity"], last["text"], last["other_text"]) == (103, 1.0, "Say  it", "say it")
+
+
+def test_by_row_another_answer_to_the_same_question_stays(run, benchmark: Dataset) -> None:
+    rows = [*ROWS, *near_rows(2, first=101), pair(103, "say it", "something else altogether")]
+
+    outputs, report, _ = run(
+        rows, eval_fraction=0, evaluation_sets=[benchmark], evaluation_match="row", near_dedup="drop"
+    )  # fmt: skip
+
+    assert set(range(101, 104)) & set(sides(outputs)[0]) == {103}
+    assert "2 stand in an evaluation set" in report["verdict"]
+
+
+def test_what_a_preference_asks_is_compared_as_well(run, benchmark: Dataset) -> None:
+    rows = [compared(1, "good", "bad"), compared(2, "better", "worse")]
+    rows[1].values["prompt"] = [{"role": "user", "content": "say it"}]
+
+    _, report, _ = run(rows, row_format="preference", eval_fraction=0, evaluation_sets=[benchmark])
+
+    assert [item["row"] for item in report["data"]["contaminated"]] == [2]
 
 
 def test_rows_in_other_languages_and_personal_data_are_counted(run) -> None:
