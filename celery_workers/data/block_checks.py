@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain, islice, pairwise
+from itertools import accumulate, chain, pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -87,20 +87,23 @@ class Look:
         """Return for the rows at ``positions`` 64 bits that are equal where ``statistics.question_of`` is."""
         block = self.block
         if block.shape.format is RowFormat.CHAT:
-            conversation = block.conversations["messages"]
-            ends = [(conversation.offsets[position], self.answer_places[position] or 0) for position in positions]
-            asked = [conversation.contents[start : start + count] for start, count in ends]
-            said = iter(normal([text or "" for texts_ in asked for text in texts_]))
-            return [hash((*conversation.roles[start : start + count], *islice(said, count))) for start, count in ends]
+            return list(map(hash, normal(self._asked(positions))))
         if block.conversations:
             return [hash(question_of(block.row(position).values, block.shape)) for position in positions]
         answers = answer_columns(block.shape)
-        columns = [
-            normal([values[position] or "" for position in positions])
-            for name, values in block.texts.items()
-            if name not in answers
-        ]
-        return [hash(tuple(filter(None, pieces))) for pieces in zip(*columns, strict=True)] or [0] * len(positions)
+        columns = [column for name, column in block.texts.items() if name not in answers]
+        return list(map(hash, normal([" ".join(column[place] or "" for column in columns) for place in positions])))
+
+    def _asked(self, positions: Sequence[int]) -> list[str]:
+        """Return the roles and contents before the last answer of conversations that are fit, one after the other."""
+        conversation, forms = self.block.conversations["messages"], _Forms()
+        roles, contents = conversation.roles, conversation.contents
+        asked = []
+        for position in positions:
+            start = conversation.offsets[position]
+            end = start + (self.answer_places[position] or 0)
+            asked.append(forms[tuple(roles[start:end])] % tuple(contents[start:end]))
+        return asked
 
 
 class Looker:
@@ -266,6 +269,14 @@ class _Orders(dict[tuple[object, ...], bool]):
 
 def _conversation(column: str, roles: Roles) -> list[Message]:
     return [{"role": role, "content": f"{column} {place}"} for place, role in enumerate(roles)]
+
+
+class _Forms(dict[Roles, str]):
+    """Roles with room for what they say."""
+
+    def __missing__(self, roles: Roles) -> str:
+        self[roles] = " ".join(str(role).replace("%", "%%") + " %s" for role in roles)
+        return self[roles]
 
 
 class _LastAnswers(dict[Roles, int | None]):

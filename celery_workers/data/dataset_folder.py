@@ -106,7 +106,7 @@ class GrowingDatasetWriter(DatasetWriter):
         self._parts.append(self.path.rename(self.path.with_suffix(".last.part")))
         with pq.ParquetWriter(self.path, self._schema, compression="zstd") as writer:
             for part in self._parts:
-                with pq.ParquetFile(part, memory_map=True) as file:
+                with pq.ParquetFile(part) as file:
                     for index in range(file.num_row_groups):
                         writer.write_table(_with_columns(file.read_row_group(index, use_threads=False), self._schema))
 
@@ -142,7 +142,8 @@ class DatasetReader:
 
     def tables(self) -> Iterator[pa.Table]:
         """Yield the rows in order, as many at a time as were written at once."""
-        with pq.ParquetFile(self._path, memory_map=True) as file:
+        # Not mapped: the pages of a mapped file count as memory of the process, and so would grow with it.
+        with pq.ParquetFile(self._path) as file:
             for index in range(file.num_row_groups):
                 yield file.read_row_group(index, use_threads=False)
 

@@ -253,12 +253,12 @@ def answer_columns(shape: Shape) -> tuple[str, ...]:
     return () if shape.format is RowFormat.TEXT else (shape.answer, "rejected")
 
 
-def normal(pieces: Sequence[str]) -> list[str]:
-    """Return each of ``pieces`` without regard to case and white space."""
-    folded = [piece.casefold() for piece in pieces]
+def normal(said: Sequence[str]) -> list[str]:
+    """Return each of the texts ``said`` without regard to case and white space."""
+    folded = [text.casefold() for text in said]
     # Of what is printable, only the space is white space; so most texts need not be taken apart, which is slower.
-    return [piece.strip() if piece.isprintable() and "  " not in piece else " ".join(piece.split()) for piece in folded]
+    return [text.strip() if text.isprintable() and "  " not in text else " ".join(text.split()) for text in folded]
 
 
 def _joined(pieces: Sequence[str]) -> str:
-    return " ".join(filter(None, normal(pieces)))
+    return normal([" ".join(pieces)])[0]
