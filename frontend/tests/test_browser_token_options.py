@@ -92,7 +92,7 @@ def test_cleaning_options_change_what_is_shown_and_stay_in_the_address(
     page.get_by_label("Strip html").check()
     page.get_by_label("email").check()
 
-    expect(page.locator("#token-chips")).to_contain_text("[EMAIL]")
+    expect(page.locator("#token-chips")).to_contain_text("[EMAIL]", timeout=LOADING)
     expect(page.locator("#token-chips")).not_to_contain_text("<p>")
     expect(page).to_have_url(re.compile("strip_html=true.*|mask_personal_data=email"))
     check(page)
@@ -119,7 +119,7 @@ def test_a_custom_template_is_edited_and_its_error_stands_at_the_line(
     editor.fill("{% for message in messages %}\n{{ message['content'] }\n{% endfor %}")
     editor.press("Tab")
     problem = page.locator("#token-template-problem")
-    expect(problem).to_contain_text("line 2 of the template")
+    expect(problem).to_contain_text("line 2 of the template", timeout=LOADING)
     expect(page.locator("#token-gutter b")).to_have_text("▸2")
     check(page)
     shot(page, f"template-{scheme}")
@@ -130,6 +130,6 @@ def test_a_custom_template_is_edited_and_its_error_stands_at_the_line(
     editor.fill("{% for m in messages %}<|im_start|>{{ m['role'] }}: {{ m['content'] }}<|im_end|>\n{% endfor %}"
                 "{% if add_generation_prompt %}<|im_start|>assistant: {% endif %}")  # fmt: skip
     editor.press("Tab")
-    expect(page.locator("#token-chips .token.trained").first).to_be_visible()
+    expect(page.locator("#token-chips .token.trained").first).to_be_visible(timeout=LOADING)
     expect(problem).to_be_hidden()
     site.complaints.clear()  # the 400
