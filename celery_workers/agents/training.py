@@ -72,6 +72,7 @@ class TrainingAgent(Agent[TrainingConfig, TrainingInputs, TrainingOutputs]):
         """Train, then write the adapter and the report."""
         from celery_workers.training.loop import train
         from celery_workers.training.outputs import describe_model, make_report, save_model, summarize
+        from celery_workers.training.processes import started
         from celery_workers.training.sources import Sources
 
         base_model = _base_model(config, inputs)
@@ -83,7 +84,8 @@ class TrainingAgent(Agent[TrainingConfig, TrainingInputs, TrainingOutputs]):
             eval_examples=inputs.eval_examples,
             adapter_folder=inputs.model.path if inputs.model and not is_full else None,
         )
-        training = train(ctx, config, sources)
+        with started(ctx, config, sources) as processes:
+            training = train(ctx, config, sources, processes=processes)
 
         folder, report_path = ctx.workdir / "model", ctx.workdir / "report.json"
         save_model(training, folder, base_model=base_model, base_folder=base_folder)

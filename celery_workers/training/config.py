@@ -174,6 +174,14 @@ class TrainingConfig(ObjectiveConfig, WatchingConfig):
     gradient_checkpointing: bool = Field(
         False, description="Compute activations twice to need less memory.", json_schema_extra=_group("Machine")
     )
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that share each step, one per device; on the CPU they share its threads. The effective batch and"
+        " the result stay the same.",
+        json_schema_extra=_group("Machine", "processes"),
+    )
     checkpoint_every_seconds: float = Field(
         30, gt=0, le=86_400, description="Longest time between two checkpoints.", json_schema_extra=_group("Machine", "seconds")
     )

@@ -22,19 +22,22 @@ from celery_workers.training.config import TrainingConfig
 from celery_workers.training.objectives import REFERENCED
 from celery_workers.training.optimizer import learning_rate_at, set_learning_rate
 from celery_workers.training.passes import StepResult, compute_gradients, evaluate_examples, measure_references
+from celery_workers.training.processes import ALONE, Processes
 from celery_workers.training.setup import Training, set_up
 from celery_workers.training.sources import Sources
 from celery_workers.training.watching import device_use, diverged, first_diverging_step, is_out_of_patience, not_finite
 
 
-def train(ctx: AgentContext, config: TrainingConfig, sources: Sources) -> Training:
+def train(ctx: AgentContext, config: TrainingConfig, sources: Sources, *, processes: Processes = ALONE) -> Training:
     """Train to the end of the plan, or until the evaluation loss falls no more; return the model in evaluation mode.
+
+    Of several ``processes``, each calls this with its own place among them.
 
     Raises: UserInputError: model, data and config do not go together, or the loss is no longer finite or has diverged.
     ResourceError: out of memory. Canceled: told to stop; a checkpoint was handed over before.
     """
     try:
-        training = set_up(ctx, config, sources)
+        training = set_up(ctx, config, sources, processes)
         if config.objective in REFERENCED and training.references.examples is None:
             measure_references(training)
         run_steps(training)
@@ -60,20 +63,23 @@ def run_steps(training: Training) -> None:
     Raises: Canceled: told to stop; the checkpoint of the last finished step was handed over. UserInputError: the loss is not
     finite, or has diverged. ResourceError: a single example does not fit into memory.
     """
-    ctx, config, plan = training.ctx, training.config, training.plan
+    ctx, config, plan, processes = training.ctx, training.config, training.plan, training.processes
     step, saved_steps, saved_at = training.first_step, [training.first_step], time.monotonic()
     epoch, epoch_steps = -1, list[list[Indices]]()
     while True:
         if _is_evaluation_due(training, step):
             _evaluate(training, step)
-        is_stopping = ctx.is_stopping
+        is_stopping = processes.first_says(ctx.is_stopping)
         is_done = step == plan.total_steps or is_out_of_patience(training.history, config)
-        if step > saved_steps[-1] and (is_stopping or (not is_done and _is_checkpoint_due(training, step, saved_at))):
-            _save(training, step)
+        is_due = processes.first_says(_is_checkpoint_due(training, step, saved_at))
+        if step > saved_steps[-1] and (is_stopping or (not is_done and is_due)):
+            if processes.is_first:
+                _save(training, step)
             saved_steps.append(step)
             saved_at = time.monotonic()
         if is_stopping:
             ctx.check_canceled()
+            return  # in a further process, which is not asked to stop: it follows the first
         if is_done:
             _log_end(training, step)
             return
@@ -83,6 +89,7 @@ def run_steps(training: Training) -> None:
             epoch = step_epoch
             epoch_steps = epoch_batches(training.examples.lengths, config, seed=training.seed, epoch=epoch)
         rate = learning_rate_at(step, config, total_steps=plan.total_steps)
+        processes.seed_for(training.seed, step)
         started, processor_started = time.perf_counter(), time.process_time()
         result = _step(training, epoch_steps[place], learning_rate=rate, step=step + 1)
         seconds, processor_seconds = time.perf_counter() - started, time.process_time() - processor_started

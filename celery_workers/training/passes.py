@@ -24,6 +24,10 @@ EVAL_TOKENS_PER_BATCH = 2048
 T = TypeVar("T")
 
 
+class Stopped(Exception):
+    """An evaluation was told to stop before its end."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
     """One step before the optimizer. ``loss`` is the objective's mean; ``grad_norm`` is that before clipping."""
@@ -90,41 +94,71 @@ def measure_references(training: Training) -> None:
 
 
 def _accumulate(training: Training, examples: ExampleSet, pieces: Sequence[Indices]) -> StepResult:
-    reference = training.references.examples
-    totals = _count(training, examples, pieces, reference)
+    totals = _count(training, examples, pieces, training.references.examples)
     training.model.train()
-    tokens, loss, metrics = 0, torch.zeros((), device=training.device), dict[str, torch.Tensor]()
-    for indices in pieces:
-        for batch in examples.collate(indices, training.device, can_join=training.can_join, reference=reference):
-            share = _share(training, batch, totals)
-            share.loss.backward()
-            loss += share.loss.detach()
-            metrics = _added(metrics, share)
-            tokens += batch.tokens
+    sums = _sums(training, examples, pieces, totals, training.references.examples, has_gradients=True)
+    training.processes.add_up_gradients(training.parameters.values())
     grad_norm = torch.nn.utils.clip_grad_norm_(training.parameters.values(), training.config.max_grad_norm)
     return StepResult(
-        loss=loss.item(),
+        loss=sums.pop("loss"),
         grad_norm=grad_norm.item(),
-        tokens=tokens,
+        tokens=round(sums.pop("tokens")),
         supervised_tokens=totals.supervised_tokens,
-        metrics={name: float(value) for name, value in metrics.items()},
+        metrics=sums,
     )
 
 
 @torch.no_grad()
 def _evaluate(training: Training, examples: ExampleSet, pieces: Sequence[Indices]) -> Evaluation | None:
-    reference = training.references.eval_examples
     training.model.eval()
-    totals = _count(training, examples, pieces, reference)
-    loss, metrics = 0.0, dict[str, torch.Tensor]()
-    for indices in pieces:
-        if training.ctx.is_stopping:
-            return None
+    totals = _count(training, examples, pieces, training.references.eval_examples)
+    try:
+        sums = _sums(training, examples, pieces, totals, training.references.eval_examples, has_gradients=False)
+    except Stopped:
+        return None
+    del sums["tokens"]
+    return Evaluation(loss=sums.pop("loss"), metrics=sums)
+
+
+def _sums(
+    training: Training,
+    examples: ExampleSet,
+    pieces: Sequence[Indices],
+    totals: Totals,
+    reference: Reference | None,
+    *,
+    has_gradients: bool,
+) -> dict[str, float]:
+    """Return what ``_compute`` gives, added up over all processes."""
+    processes = training.processes
+    part = processes.together(lambda: _compute(training, examples, pieces, totals, reference, has_gradients=has_gradients))
+    return processes.sums(part)
+
+
+def _compute(
+    training: Training,
+    examples: ExampleSet,
+    pieces: Sequence[Indices],
+    totals: Totals,
+    reference: Reference | None,
+    *,
+    has_gradients: bool,
+) -> dict[str, float]:
+    """Return ``loss``, ``tokens`` and the metrics of this process's part of the pieces, each summed.
+
+    Raises: Stopped: told to, in an evaluation of one process; several stop between two steps only.
+    """
+    sums: dict[str, torch.Tensor | float] = {"loss": 0.0, "tokens": 0.0}
+    for indices in training.processes.part(pieces):
+        if not has_gradients and training.processes.count == 1 and training.ctx.is_stopping:
+            raise Stopped
         for batch in examples.collate(indices, training.device, can_join=training.can_join, reference=reference):
             share = _share(training, batch, totals)
-            loss += share.loss.item()
-            metrics = _added(metrics, share)
-    return Evaluation(loss=loss, metrics={name: float(value) for name, value in metrics.items()})
+            if has_gradients:
+                share.loss.backward()
+            found = {"loss": share.loss.detach().double(), "tokens": torch.tensor(float(batch.tokens)), **share.metrics}
+            sums |= {name: sums.get(name, 0.0) + value for name, value in found.items()}
+    return {name: float(value) for name, value in sums.items()}
 
 
 def _measure(training: Training, examples: ExampleSet) -> Reference:
@@ -151,10 +185,6 @@ def _share(training: Training, batch: MicroBatch, totals: Totals) -> Share:
     return OBJECTIVES[training.config.objective](logprobs, batch, totals, training.config)
 
 
-def _added(metrics: dict[str, torch.Tensor], share: Share) -> dict[str, torch.Tensor]:
-    return {name: metrics[name] + value if name in metrics else value for name, value in share.metrics.items()}
-
-
 def _count(training: Training, examples: ExampleSet, pieces: Sequence[Indices], reference: Reference | None) -> Totals:
     """Return what the losses of these micro-batches are averaged over."""
     kl = 0.0
@@ -177,7 +207,8 @@ def _within_memory(
     """Return ``work`` of the batches, each cut as often as memory demands."""
 
     def pieces() -> list[Indices]:
-        return [piece for batch in batches for piece in halve(batch, examples.lengths, times=training.memory.halvings)]
+        times = training.memory.halvings + training.processes.halvings(len(batches))
+        return [piece for batch in batches for piece in halve(batch, examples.lengths, times=times)]
 
     return within_memory(
         lambda: work(pieces()),

@@ -24,6 +24,7 @@ from celery_workers.training.identity import describe_training
 from celery_workers.training.lora import trainable_parameters
 from celery_workers.training.methods import TrainedModel, load_training_base, prepare_model
 from celery_workers.training.optimizer import make_optimizer
+from celery_workers.training.processes import ALONE, Processes
 from celery_workers.training.recovery import MemoryUse, enable_checkpointing
 from celery_workers.training.reference import References
 from celery_workers.training.sources import Sources
@@ -54,9 +55,10 @@ class Training:
     best: Path
     """Where the weights of the best evaluation are kept; there may be none yet."""
     first_step: int
+    processes: Processes
 
 
-def set_up(ctx: AgentContext, config: TrainingConfig, sources: Sources) -> Training:
+def set_up(ctx: AgentContext, config: TrainingConfig, sources: Sources, processes: Processes = ALONE) -> Training:
     """Load and check everything, and go back to the checkpoint if there is one."""
     device = pick_device()
     seed = ctx.seed if config.seed is None else config.seed
@@ -71,7 +73,7 @@ def set_up(ctx: AgentContext, config: TrainingConfig, sources: Sources) -> Train
     identity = describe_training(config, seed=seed, sources=sources)
     checkpoint = open_checkpoint(ctx.resume_from, identity=identity) if ctx.resume_from else None
 
-    precision = _choose_precision(config, checkpoint, device)
+    precision = _choose_precision(config, checkpoint, device, processes)
     torch.manual_seed(seed)
     model, can_join = _load_model(ctx, config, sources, device=device, precision=precision)
     parameters = trainable_parameters(model)
@@ -97,16 +99,20 @@ def set_up(ctx: AgentContext, config: TrainingConfig, sources: Sources) -> Train
         memory=memory,
         references=checkpoint.references if checkpoint else References(),
         best=_bring_best(ctx, checkpoint),
+        processes=processes,
         first_step=checkpoint.step if checkpoint else 0,
     )
     _log_start(training, checkpoint)
     return training
 
 
-def _choose_precision(config: TrainingConfig, checkpoint: Checkpoint | None, device: torch.device) -> Precision:
+def _choose_precision(
+    config: TrainingConfig, checkpoint: Checkpoint | None, device: torch.device, processes: Processes
+) -> Precision:
     if checkpoint:
         return checkpoint.precision
-    return fastest_precision(str(device)) if config.precision == "auto" else config.precision
+    chosen = fastest_precision(str(device)) if config.precision == "auto" else config.precision
+    return "bfloat16" if processes.first_says(chosen == "bfloat16") else "float32"
 
 
 def _load_model(
@@ -126,8 +132,8 @@ def _plan_memory(ctx: AgentContext, config: TrainingConfig, checkpoint: Checkpoi
     memory = checkpoint.memory if checkpoint else MemoryUse(is_checkpointing=config.gradient_checkpointing)
     if memory.learn_from(ctx.memory_failures):
         ctx.log(
-            f"{ctx.memory_failures} earlier attempts ran out of memory: each micro-batch is cut into {memory.pieces}; the effective"
-            " batch stays the same.",
+            f"Earlier attempts ran out of memory ({ctx.memory_failures}): each micro-batch is cut into {memory.pieces}; the"
+            " effective batch stays the same.",
             level="WARNING",
             halvings=memory.halvings,
         )
