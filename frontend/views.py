@@ -19,14 +19,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_safe
 
-from datasets_app.models import Dataset, DatasetVersion
 from frontend.rows import FILTERS, RunRow, find_run, list_runs, runs_with_nodes
 from models_app.models import ModelVersion, RegisteredModel
 from pipelines import events
 from pipelines.events.read import read
 from pipelines.models import Run
-
-REPORT_PROBLEMS = 100
 
 
 @require_safe
@@ -97,30 +94,6 @@ def tokens(request: HttpRequest) -> HttpResponse:
     found = request.user.api_tokens.filter(revoked_at__isnull=True).order_by("-created_at")
     template = "frontend/_tokens.html" if "fragment" in request.GET else "frontend/tokens.html"
     return render(request, template, {"tokens": found})
-
-
-@require_safe
-@login_required
-@ensure_csrf_cookie
-def datasets(request: HttpRequest) -> HttpResponse:
-    """List the user's datasets with their newest version."""
-    newest = DatasetVersion.objects.order_by("dataset_id", "-number").distinct("dataset_id")
-    found = Dataset.objects.visible_to(request.user).newest_first().annotate(version_count=Count("versions"))
-    return render(
-        request, "frontend/datasets.html", {"datasets": found.prefetch_related(Prefetch("versions", newest, to_attr="newest"))}
-    )
-
-
-@require_safe
-@login_required
-@ensure_csrf_cookie
-def dataset(request: HttpRequest, dataset_id: UUID) -> HttpResponse:
-    """Show one dataset: its versions, what was found in the newest one, and its first rows."""
-    found = get_object_or_404(Dataset.objects.visible_to(request.user), pk=dataset_id)
-    versions = list(found.versions.select_related("parent").defer("report", "parent__report").order_by("-number"))
-    return render(
-        request, "frontend/dataset.html", {"dataset": found, "versions": versions, "newest": next(iter(versions), None)}
-    )
 
 
 @require_safe

@@ -10,6 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from frontend.tests import data_scenes
 from frontend.tests.browsing import Site
 from pipelines import events
 from pipelines.events import EventLine
@@ -140,36 +141,6 @@ def test_token_is_made_shown_once_and_revoked(site: Site, ada: User):
     assert ApiToken.objects.get(name="laptop").revoked_at is not None
 
 
-def write_rows(folder: Path) -> Path:
-    """Write a small chat dataset with one broken row."""
-    turns = [{"role": "user", "content": "two large lattes"}, {"role": "assistant", "content": "2 x latte, large"}]
-    rows = [{"messages": turns}] * 30 + [{"messages": []}]
-    path = folder / "orders.jsonl"
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    return path
-
-
-def test_a_dataset_is_uploaded_and_shows_its_rows_and_checks(site: Site, ada: User, tmp_path: Path):
-    page = site.visit("/datasets", user=ada)
-    page.get_by_label("Upload rows").set_input_files(write_rows(tmp_path))
-    expect(page.get_by_label("Name")).to_have_value("orders")
-    page.get_by_role("button", name="Upload", exact=True).click()
-    expect(page).to_have_url(re.compile("/datasets/.{36}$"))
-    expect(page.locator("#preview td").nth(1)).to_have_text("user: two large lattes\nassistant: 2 x latte, large")
-    expect(page.locator("#dataset-report")).to_contain_text("31")
-
-
-def test_a_file_that_is_no_dataset_is_refused_in_place(site: Site, ada: User, tmp_path: Path):
-    path = tmp_path / "empty.jsonl"
-    path.write_text("")
-    page = site.visit("/datasets", user=ada)
-    page.get_by_label("Upload rows").set_input_files(path)
-    page.get_by_role("button", name="Upload", exact=True).click()
-    expect(page.get_by_role("alert")).to_contain_text("empty")
-    expect(page.get_by_role("button", name="Upload", exact=True)).to_be_enabled()
-    site.complaints.clear()  # the 400
-
-
 def test_the_admin_works_under_the_content_security_policy(site: Site, transactional_db: None, tmp_path: Path):
     operator = User.objects.create_superuser("operator")
     run = scenes.every_state(operator, tmp_path)["running"]
@@ -216,11 +187,9 @@ def test_no_page_breaks_wcag_a_or_aa(site: Site, ada: User, tmp_path: Path, sche
     model_id = runs["succeeded"].model_versions.get().model_id
     paths = ["/", "/?status=failed&search=nothing", "/settings/tokens", "/datasets", "/models", f"/models/{model_id}"]
     paths += [f"/runs/{run.pk}" for run in runs.values()]
+    version = data_scenes.upload_rows(ada, data_scenes.orders(5))
+    paths += [f"/datasets/{version.dataset_id}{name}" for name in ("", "/report", "/columns", "/duplicates", "/versions")]
     page = site.visit("/datasets", user=ada, scheme=scheme)
-    page.get_by_label("Upload rows").set_input_files(write_rows(tmp_path))
-    page.get_by_role("button", name="Upload", exact=True).click()
-    page.wait_for_url(re.compile("/datasets/.{36}$"))
-    paths.append(page.url)
     found = {}
     for path in paths:
         page.goto(path)

@@ -1,12 +1,10 @@
-/* One dataset: its first rows and its report, each loaded beside the page. */
+/* One version of a dataset: its first rows. */
 
-import { explain, request } from "./api.js";
-import { byId, h, icon } from "./dom.js";
+import { request } from "./api.js";
+import { byId, copyText, focusScrollers, h, toast } from "./dom.js";
+import { problem, sayWhatWasMade } from "./fixes.js";
 import { startClock } from "./live.js";
-import { render } from "./report.js";
-import { fixes, listenForComparisons, sayWhatWasFixed } from "./versions.js";
 
-const problem = (error) => h("div", { class: "notice bad" }, icon("failed"), h("p", {}, explain(error)));
 const isChat = (value) => Array.isArray(value) && value.every((turn) => typeof turn?.role === "string" && typeof turn.content === "string");
 
 function cellText(value) {
@@ -24,19 +22,21 @@ function preview({ rows }) {
   return h("div", { class: "scroll-x", tabindex: "0", role: "region", "aria-label": "First rows" }, h("table", {}, h("thead", {}, head), h("tbody", {}, ...body)));
 }
 
-async function show(id, build) {
-  const box = byId(id);
+async function showPreview() {
+  const box = byId("preview");
   if (!box) return;
   try {
-    box.replaceChildren(...[build(await request(box.dataset.url))].flat());
+    box.replaceChildren(preview(await request(box.dataset.url)));
+    focusScrollers(box, "td > div");
   } catch (error) {
-    box.replaceChildren(problem(error));
+    box.replaceChildren(h("div", { class: "note" }, problem(error)));
   }
 }
 
 startClock();
-show("preview", preview);
-show("dataset-report", render);
-show("fixes", (found) => fixes(found, byId("fixes").dataset.url));
-listenForComparisons();
-sayWhatWasFixed();
+showPreview();
+sayWhatWasMade();
+document.querySelector("[data-copy]")?.addEventListener("click", async ({ currentTarget }) => {
+  await copyText(byId(currentTarget.dataset.copy).textContent);
+  toast("Copied.");
+});

@@ -42,3 +42,10 @@ export async function copyText(text) {
   area.remove();
   if (!isCopied) throw new Error("The browser refused to copy; select the text and copy it by hand.");
 }
+
+/** Let the keyboard reach every part of `root` that scrolls and is one of `selector`. */
+export function focusScrollers(root, selector) {
+  for (const element of root.querySelectorAll(selector)) {
+    if (element.scrollHeight > element.clientHeight) element.setAttribute("tabindex", "0");
+  }
+}
