@@ -68,7 +68,7 @@ def check_in_a_process(path: Path, name: str) -> tuple[int, str]:
 def write_long_line(path: Path, before: str, size_bytes: int, after: str) -> None:
     """Write a line so long, all but its beginning a hole in the file, which reads as NUL characters."""
     with path.open("wb") as file:
-        file.write(before.encode() + b"x" * 9 * MEGABYTE)
+        file.write(before.encode() + b"x" * 20 * MEGABYTE)
         file.truncate(size_bytes)
         file.seek(0, 2)
         file.write(after.encode())
