@@ -127,6 +127,8 @@ def make_report(training: Training, *, base_model: str) -> ReportDocument:
     if history.eval_losses:
         losses.append(_series("evaluation", history.eval_steps, history.eval_losses))
     settings = {**training.config.model_dump(mode="json"), "base_model": base_model, "seed": training.seed}
+    made = describe_model(training)
+    settings.update({name: made[name] for name in made if name in settings})  # an adapter that was trained on keeps its own
     return ReportDocument(
         kind="training",
         title=f"Training of {base_model}",

@@ -148,8 +148,11 @@ def test_full_weights_are_trained_on_and_adapters_laid_over_them(tmp_path: Path,
 def test_an_adapter_of_one_method_is_trained_on_by_the_other(tmp_path: Path, architecture_folder: FolderOf) -> None:
     workshop = Workshop(tmp_path, architecture_folder("llama"))
     adapter = workshop.train(method="qlora", use_dora=True).model
-    again = workshop.train(method="lora", model=adapter, lora_r=8, learning_rate=1e-9, epochs=1).model
+    outputs = workshop.train(method="lora", model=adapter, lora_r=8, learning_rate=1e-9, epochs=1)
+    again = outputs.model
     assert (again.metadata["lora_r"], again.metadata["use_dora"], again.metadata["quantization"]) == (4, True, None)
+    settings = dict(json.loads(outputs.report.path.read_text())["tables"][0]["rows"])
+    assert (settings["lora_r"], settings["use_dora"]) == (4, True)
     assert again.metadata["eval_loss"] == pytest.approx(workshop.losses(adapter)["tuned"], rel=1e-5)
 
 
