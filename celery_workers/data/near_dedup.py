@@ -14,6 +14,7 @@ import mmap
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -142,7 +143,7 @@ class NearDuplicateFinder:
         Texts on the same side of ``known`` are not compared with one another, and none of the known ones is spared.
         """
         self._file.flush()
-        if not self._ends[-1]:
+        if len(self) == 0:
             return {}
         found: dict[int, NearPair] = {}
         buckets = self._shared_buckets()
@@ -150,7 +151,7 @@ class NearDuplicateFinder:
         for position in sorted(position for position in buckets if position < known):
             for bucket in buckets[position]:
                 places[bucket].append(position)
-        with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with self._mapped() as data:
             shingles_of = lru_cache(maxsize=256)(lambda position: _shingle_set(self._text(data, position)))
             for position in sorted(position for position in buckets if position >= known):
                 after_each()
@@ -173,7 +174,11 @@ class NearDuplicateFinder:
         self._file.close()
         self._path.unlink(missing_ok=True)
 
-    def _text(self, data: mmap.mmap, position: int) -> str:
+    def _mapped(self) -> AbstractContextManager[mmap.mmap | bytes]:
+        """Return the bytes of all texts; a file without any cannot be mapped."""
+        return mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) if self._ends[-1] else nullcontext(b"")
+
+    def _text(self, data: mmap.mmap | bytes, position: int) -> str:
         return data[self._ends[position] : self._ends[position + 1]].decode("utf-8", "surrogatepass")
 
     def _band_keys(self, texts: Sequence[str]) -> Numbers:

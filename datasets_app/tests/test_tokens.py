@@ -23,9 +23,9 @@ def _no_process_stays():
     tokens.child.close()
 
 
-def upload(client, rows: list[object]) -> str:
+def upload(client, rows: list[object], *, name: str = "rows") -> str:
     content = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
-    answer = client.post("/api/v1/datasets/upload", {"file": SimpleUploadedFile("rows.jsonl", content), "name": "rows"})
+    answer = client.post("/api/v1/datasets/upload", {"file": SimpleUploadedFile("rows.jsonl", content), "name": name})
     assert answer.status_code in (200, 201), answer.json()
     return answer.json()["id"]
 
@@ -60,7 +60,7 @@ def test_every_token_of_a_row_is_shown_as_it_is_trained(api_client, local_model)
 
 def test_compared_and_judged_answers_are_shown_as_such(api_client, local_model) -> None:
     pair = upload(api_client, [{"prompt": "two lattes", "chosen": "2 x", "rejected": "no"}])
-    judged = upload(api_client, [{"prompt": "two lattes", "completion": "2 x", "label": False}])
+    judged = upload(api_client, [{"prompt": "two lattes", "completion": "2 x", "label": False}], name="judged")
 
     body = ask(api_client, pair, local_model).json()
     assert (body["format"], body["is_desirable"]) == ("preference", None)
