@@ -49,11 +49,11 @@ def run_one(name: str, model_folder: Path) -> dict[str, float]:
     from celery_workers.contract import Examples
     from celery_workers.contract.testing import RecordingContext
     from celery_workers.data.examples_file import ExamplesWriter, open_examples
+    from celery_workers.data.examples_metadata import length_quantiles
     from celery_workers.modeling.device import peak_memory_bytes, pick_device
     from celery_workers.modeling.tokenizer import tokenizer_digest
     from celery_workers.training.config import TrainingConfig
     from celery_workers.training.loop import train
-    from celery_workers.training.row_lengths import length_quantiles
     from celery_workers.training.sources import Sources
 
     config = TrainingConfig(**CONFIGS[name], checkpoint_every_seconds=86_400)

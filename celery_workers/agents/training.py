@@ -70,6 +70,7 @@ class TrainingAgent(Agent[TrainingConfig, TrainingInputs, TrainingOutputs]):
 
     def run(self, ctx: AgentContext, config: TrainingConfig, inputs: TrainingInputs) -> TrainingOutputs:
         """Train, then write the adapter and the report."""
+        from celery_workers.training.expectation import describe_expected, expect
         from celery_workers.training.loop import train
         from celery_workers.training.outputs import describe_model, make_report, save_model, summarize
         from celery_workers.training.processes import started
@@ -84,12 +85,13 @@ class TrainingAgent(Agent[TrainingConfig, TrainingInputs, TrainingOutputs]):
             eval_examples=inputs.eval_examples,
             adapter_folder=inputs.model.path if inputs.model and not is_full else None,
         )
+        expected = expect(config, sources)
         with started(ctx, config, sources) as processes:
             training = train(ctx, config, sources, processes=processes)
 
         folder, report_path = ctx.workdir / "model", ctx.workdir / "report.json"
         save_model(training, folder, base_model=base_model, base_folder=base_folder)
-        report = make_report(training, base_model=base_model)
+        report = make_report(training, base_model=base_model, expected=expected)
         report_metadata = dict(report.write(report_path))
         examples = inputs.examples.metadata
         metadata = {
@@ -100,6 +102,7 @@ class TrainingAgent(Agent[TrainingConfig, TrainingInputs, TrainingOutputs]):
             "tokenizer_digest": examples.get("tokenizer_digest"),
             "template": examples.get("template"),
             **summarize(training),
+            **describe_expected(expected),
             **describe_model(training),
         }
         return TrainingOutputs(

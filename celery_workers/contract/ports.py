@@ -20,7 +20,7 @@ dataset   folder: ``rows.parquet``. Metadata: ``format`` (alpaca, chat, kto, pre
 examples  folder: ``examples.arrow`` (Arrow IPC file, uncompressed, so it can be memory-mapped) with ``input_ids``
           list<int32>, ``labels`` list<int32> (-100 where not trained on), ``row_number`` int64.
           Metadata: ``base_model``, ``tokenizer_digest``, ``template``, ``format``, ``rows``, ``tokens``,
-          ``supervised_tokens``, ``max_length_tokens``.
+          ``supervised_tokens``, ``max_length_tokens``, ``longest_tokens``, ``length_quantiles``.
 model     folder: ``adapter_config.json`` + ``adapter_model.safetensors``, or ``config.json`` + ``model*.safetensors``;
           tokenizer files beside them. Metadata: ``model_kind`` (base, adapter, merged, gguf), ``base_model``.
 report    one JSON file, ``report.json``, in the shape of ``ReportDocument``. Metadata: ``title``, ``summary``.

@@ -73,7 +73,7 @@ def _keep_in_float32(model: PeftModel) -> None:
     trained = trainable_parameters(model)
     for parameter in trained.values():
         parameter.data = parameter.data.float()
-    if model.peft_config["default"].modules_to_save:
+    if getattr(model.peft_config["default"], "modules_to_save", None):
         for name, parameter in model.named_parameters():
             if name not in trained and parameter.ndim == 1 and parameter.is_floating_point():
                 parameter.data = parameter.data.float()

@@ -18,16 +18,17 @@ def make_optimizer(parameters: Iterable[torch.nn.Parameter], config: TrainingCon
     state in blocks of 256 bytes with a float32 maximum each, tensors of fewer than 4096 weights in float32. adafactor: Shazeer
     and Stern 2018, arXiv:1804.04235, a row and a column per matrix; its steps are relative to the weights' size.
     """
-    rates = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "adamw_8bit":
-        from bitsandbytes.optim import AdamW8bit  # a second of imports that the others need not pay
+        import bitsandbytes.optim  # a second of imports that the others need not pay
 
-        return cast("torch.optim.Optimizer", AdamW8bit(parameters, **rates))
+        eight_bit = bitsandbytes.optim.AdamW8bit  # type: ignore[attr-defined]
+        return cast("torch.optim.Optimizer", eight_bit(parameters, lr=rate, weight_decay=decay))
     if config.optimizer == "adafactor":
-        return torch.optim.Adafactor(parameters, **rates)
+        return torch.optim.Adafactor(parameters, lr=rate, weight_decay=decay)
     if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, **rates)
-    return torch.optim.AdamW(parameters, fused=True, **rates)
+        return torch.optim.SGD(parameters, lr=rate, weight_decay=decay)
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
 
 
 def learning_rate_at(step: int, config: TrainingConfig, *, total_steps: int) -> float:

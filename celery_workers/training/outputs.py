@@ -11,16 +11,19 @@ from peft import LoraConfig, PeftModel
 
 from celery_workers.contract.context import Figure, ReportDocument, Series, Table
 from celery_workers.contract.errors import BugError
+from celery_workers.contract.estimates import Estimate
 from celery_workers.export.merged import save_full
 from celery_workers.modeling.device import peak_memory_bytes
 from celery_workers.modeling.loading import ADAPTER_CONFIG
 from celery_workers.modeling.quantization import NF4
 from celery_workers.modeling.tokenizer import copy_tokenizer
+from celery_workers.training.expectation import compare_expected
 from celery_workers.training.lora import trainable_parameters
 from celery_workers.training.methods import TrainedModel
 from celery_workers.training.setup import Training
 
 LOSS_UNITS = {"dpo": "mean per pair", "orpo": "nats per chosen token, and odds per pair", "kto": "mean per row"}
+NOTHING_EXPECTED = Estimate()
 REPORT_POINTS = 500
 """Most points of a curve in the report; the run's metrics have all."""
 
@@ -119,8 +122,8 @@ def _eval_loss(training: Training) -> float | None:
     return known[steps[-1]] if steps else None
 
 
-def make_report(training: Training, *, base_model: str) -> ReportDocument:
-    """Return the training's report: its numbers, settings and curves."""
+def make_report(training: Training, *, base_model: str, expected: Estimate = NOTHING_EXPECTED) -> ReportDocument:
+    """Return the training's report: its numbers, what was expected of them, settings and curves."""
     history = training.history
     steps = list(range(1, len(history.losses) + 1))
     losses = [_series("training", steps, history.losses)]
@@ -134,7 +137,10 @@ def make_report(training: Training, *, base_model: str) -> ReportDocument:
         title=f"Training of {base_model}",
         summary=summarize(training),
         verdict=_verdict(training),
-        tables=[Table(title="Settings", columns=["setting", "value"], rows=[[key, _cell(settings[key])] for key in settings])],
+        tables=[
+            compare_expected(expected, summarize(training)),
+            Table(title="Settings", columns=["setting", "value"], rows=[[key, _cell(settings[key])] for key in settings]),
+        ],
         figures=[
             _figure("Loss", LOSS_UNITS.get(training.config.objective, "nats per supervised token"), losses),
             _figure("Learning rate", "learning rate", [_series("learning rate", steps, history.learning_rates)]),

@@ -27,16 +27,11 @@ def expected_lengths(examples: Mapping[str, object]) -> npt.NDArray[np.int32]:
         lengths = np.exp(np.interp(places, np.linspace(0, 1, len(quantiles)), np.log(np.maximum(1, quantiles))))
     else:
         mean = tokens / rows
-        longest = max(_number(examples, "max_length_tokens"), mean)
+        longest = max(_number(examples, "longest_tokens") or _number(examples, "max_length_tokens"), mean)
         shortest = 0.4 * mean
         power = (longest - shortest) / (mean - shortest) - 1  # the mean of shortest + (longest - shortest) u^power
         lengths = shortest + (longest - shortest) * places**power
     return np.random.default_rng(0).permutation(np.maximum(1, np.rint(lengths))).astype(np.int32)
-
-
-def length_quantiles(lengths: npt.NDArray[np.integer]) -> list[int]:
-    """Return 101 evenly spaced quantiles, from the shortest to the longest; empty for no rows."""
-    return [round(float(value)) for value in np.quantile(lengths, np.linspace(0, 1, 101))] if len(lengths) else []
 
 
 def _number(examples: Mapping[str, object], name: str) -> float:

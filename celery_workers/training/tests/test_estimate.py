@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from celery_workers.contract import Estimate, Machine, UserInputError
+from celery_workers.data.examples_metadata import length_quantiles
 from celery_workers.training.config import TrainingConfig
 from celery_workers.training.estimate import estimate_training, forward_operations, read_shapes
-from celery_workers.training.row_lengths import MOST_ROWS, expected_lengths, length_quantiles
+from celery_workers.training.row_lengths import MOST_ROWS, expected_lengths
 
 MACHINE = Machine(memory_bytes=2**33, flops={"float32": 1e11, "bfloat16": 2e11})
 EXAMPLES = {"rows": 100, "tokens": 20_000, "supervised_tokens": 8_000, "max_length_tokens": 500}
