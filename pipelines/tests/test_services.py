@@ -23,7 +23,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def test_a_run_has_a_frozen_version_and_complete_configs(user) -> None:
     run = started(user, chain(train={"steps": 2}), client_run_id="abc123", name="First")
     assert (run.client_run_id, run.name, run.owner) == ("abc123", "First", user)
-    assert latest(run, "train").config == {"learning_rate": 0.001, "steps": 2, "die_at_step": 0}
+    defaults = {"learning_rate": 0.001, "die_at_step": 0, "needed_memory_failures": 0}
+    assert latest(run, "train").config == {**defaults, "steps": 2}
     assert run.version.graph["edges"][0]["from_port"] == "dataset"
     assert started(user, chain(train={"steps": 2})).version == run.version
     with pytest.raises(TypeError, match="immutable"):
