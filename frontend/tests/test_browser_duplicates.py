@@ -45,6 +45,7 @@ def test_pairs_are_decided_by_keys_and_applied_as_a_version(site: Site, ada: Use
     expect(page.locator("#review-sum")).to_contain_text(
         "At most 2 rows would be dropped, 1 pair kept as they are, 9 undecided stay."
     )
+    page.wait_for_load_state("networkidle")  # the page shows decisions before the server has them
     page.reload()
     expect(page.locator("#pager-place")).to_have_text("Pairs 1 to 9 of 9")
     assert sorted(PairDecision.objects.values_list("decision", flat=True)) == ["drop_first", "drop_second", "keep_both"]
@@ -65,7 +66,8 @@ def test_the_rest_is_decided_at_once_and_a_decision_is_taken_back(site: Site, ad
     page.get_by_role("button", name="all 12").click()
     page.get_by_role("button", name="Next").click()
     expect(page.locator("#pager-place")).to_have_text("Pairs 11 to 12 of 12")
-    page.locator(".pair").first.get_by_role("button", name="Drop the second").click()
+    with page.expect_response("**/decisions"):  # the page shows a decision before the server has it
+        page.locator(".pair").first.get_by_role("button", name="Drop the second").click()
 
     expect(page.get_by_role("button", name="undecided 1")).to_be_visible()
     assert PairDecision.objects.count() == 11
