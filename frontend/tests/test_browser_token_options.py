@@ -113,7 +113,7 @@ def test_a_custom_template_is_edited_and_its_error_stands_at_the_line(
     page = visit(site, ada, version, scheme=scheme, model=local_model)
     expect(page.get_by_role("listbox", name="Tokens of the row")).to_be_visible(timeout=LOADING)
     page.get_by_label("Template", exact=True).select_option("custom")
-    editor = page.get_by_label("Custom template", exact=True)
+    editor = page.get_by_role("textbox", name="Custom template")
     expect(editor).to_have_value(re.compile("for message in messages"))
 
     editor.fill("{% for message in messages %}\n{{ message['content'] }\n{% endfor %}")
