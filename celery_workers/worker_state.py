@@ -69,6 +69,11 @@ class WorkerState:
             finally:
                 self._running.discard(orders)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no node of it runs."""
+        return not self._running
+
     def warm_up(self) -> None:
         """Have an agent process ready for each device."""
         for pool in self._pools.values():

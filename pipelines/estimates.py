@@ -109,7 +109,7 @@ def ask_about(
 def priced(question: EstimateQuestion, answer: EstimateAnswer) -> RunEstimate:
     """Return the answer with what each node costs on the machine of its queue."""
     queues = {node.node: node.queue for node in question.nodes}
-    costs = [_cost(node, question.machines.get(queues[node.node])) for node in answer.nodes]
+    costs = [_cost(node, question.machines[queues[node.node]]) for node in answer.nodes]
     return RunEstimate(nodes=answer.nodes, costs=costs, queues=queues, machines=question.machines)
 
 
@@ -149,7 +149,7 @@ def _question(checked: CheckedGraph, given: Given, specs: Specs, *, user: User) 
         folders=folders,
         bundled=bundled,
         files=files,
-        machines={queue: machine for queue in queues if (machine := machine_of(queue))},
+        machines={queue: machine_of(queue) for queue in queues},
     )
 
 
@@ -203,11 +203,11 @@ def _file_facts(found: Resolution) -> JsonObject:
     }
 
 
-def machine_of(queue: str) -> Machine | None:
-    """Return what the newest worker of ``queue`` measured of its machine; None if none has."""
+def machine_of(queue: str) -> Machine:
+    """Return what the newest worker of ``queue`` measured of its machine; a CPU of unknown speed if none has."""
     profiles = Worker.objects.filter(queue=queue).exclude(profile={}).order_by("-last_seen_at")
     profile = profiles.values_list("profile", flat=True).first()
-    return None if profile is None else Machine.model_validate(profile)
+    return Machine() if profile is None else Machine.model_validate(profile)
 
 
 def _answer(question: EstimateQuestion) -> EstimateAnswer:
@@ -218,11 +218,11 @@ def _answer(question: EstimateQuestion) -> EstimateAnswer:
     return EstimateAnswer.model_validate_json(output)
 
 
-def _cost(node: NodeEstimate, machine: Machine | None) -> float | None:
+def _cost(node: NodeEstimate, machine: Machine) -> float | None:
     """Return what the node's time costs on ``machine``; None where time or price is not known."""
     if node.is_done:
         return 0.0
-    price = None if machine is None else price_of(machine.device)
+    price = price_of(machine.device)
     return None if price is None or node.seconds is None else price * node.seconds / 3600
 
 

@@ -55,8 +55,8 @@ class Platform:
         self._programs.append(program)
         return program
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        options = ("-Q", "cpu", "-I", FURTHER_TASKS, "--without-gossip", "--without-mingle", "--without-heartbeat")
+    def start_worker(self, queue: str = "cpu") -> subprocess.Popen[bytes]:
+        options = ("-Q", queue, "-I", FURTHER_TASKS, "--without-gossip", "--without-mingle", "--without-heartbeat")
         worker = self.start("worker", *options)
 
         def is_up() -> bool:
@@ -105,7 +105,7 @@ def test_a_worker_reports_itself_and_takes_its_row_and_processes_along(platform:
 
 
 def test_a_worker_measures_its_machine_once(platform: Platform) -> None:
-    first = platform.start_worker()
+    first = platform.start_worker("gpu")
     wait_for(lambda: Worker.objects.filter(profile__has_key="flops").exists(), seconds=120)
     profile = Worker.objects.get().profile
     assert profile["device"] == "cpu"
@@ -113,7 +113,7 @@ def test_a_worker_measures_its_machine_once(platform: Platform) -> None:
     assert all(speed > 1e8 for speed in profile["flops"].values())
     first.terminate()
     first.wait(30)
-    platform.start_worker()
+    platform.start_worker("gpu")
     wait_for(lambda: Worker.objects.filter(profile=profile).exists(), seconds=5)  # read, not measured again
 
 

@@ -138,8 +138,8 @@ def make_report(training: Training, *, base_model: str, expected: Estimate = NOT
         summary=summarize(training),
         verdict=_verdict(training),
         tables=[
-            compare_expected(expected, summarize(training)),
             Table(title="Settings", columns=["setting", "value"], rows=[[key, _cell(settings[key])] for key in settings]),
+            compare_expected(expected, summarize(training)),
         ],
         figures=[
             _figure("Loss", LOSS_UNITS.get(training.config.objective, "nats per supervised token"), losses),

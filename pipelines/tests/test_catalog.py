@@ -13,7 +13,7 @@ def test_an_entry_has_ports_schema_and_defaults() -> None:
         {"name": "examples", "kind": "examples", "required": True, "many": False},
         {"name": "eval_examples", "kind": "examples", "required": False, "many": False},
     ]
-    assert entry["defaults"] == {"learning_rate": 0.001, "steps": 4, "die_at_step": 0}
+    assert entry["defaults"] == {"learning_rate": 0.001, "steps": 4, "die_at_step": 0, "needed_memory_failures": 0}
     assert entry["config_schema"]["properties"]["steps"]["minimum"] == 1
 
 

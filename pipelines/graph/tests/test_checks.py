@@ -117,7 +117,7 @@ def test_all_problems_come_at_once() -> None:
 
 def test_a_normal_graph_has_its_defaults_and_reads_back() -> None:
     graph = normalize(parse_graph(chain()), specs())
-    assert graph.by_name["train"].config == {"learning_rate": 0.001, "steps": 4, "die_at_step": 0}
+    assert graph.by_name["train"].config == {"learning_rate": 0.001, "steps": 4, "die_at_step": 0, "needed_memory_failures": 0}
     assert normalize(parse_graph(graph.as_json()), specs()).sha256 == graph.sha256
     with pytest.raises(ValueError, match="is not a node"):
         normalize(parse_graph({**chain(), "edges": [edge("source", "nowhere")]}), specs())
