@@ -212,7 +212,7 @@ class Platform:
             raise AssertionError(f"the launcher ended with {self.launcher.returncode}:\n{self.launcher.stdout.read()}")
         try:
             return requests.get(f"{self.url}/ready", timeout=5).status_code == 200
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
 
