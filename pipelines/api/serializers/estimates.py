@@ -39,9 +39,7 @@ class EstimateSerializer(serializers.Serializer):
     cost = serializers.FloatField(allow_null=True)
     currency = serializers.CharField()
     nodes = NodeEstimateSerializer(many=True)
-    machines = serializers.DictField(
-        child=MachineSerializer(), help_text="By queue; without flops where not measured yet."
-    )
+    machines = serializers.DictField(child=MachineSerializer(), help_text="By queue; without flops where not measured yet.")
 
     def to_representation(self, instance: RunEstimate) -> dict[str, object]:
         """Return the estimate with the cost of each node beside it."""
