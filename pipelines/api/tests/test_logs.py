@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 import requests
-from django.db import connection
+from django.db import connection, transaction
 
 from pipelines.api.views import logs
 from pipelines.events import EventLine, append, feed
@@ -24,8 +24,9 @@ def log_lines(count: int, **values) -> list[EventLine]:
 
 
 def end(run: Run, status: str = Status.SUCCEEDED) -> None:
-    Run.objects.filter(pk=run.pk).update(status=status)
-    append(run.id, [EventLine(type="status", message=f"run {status}", data={"status": str(status)})])
+    with transaction.atomic():  # as the planner does: nobody may see the run ended and its last line not there
+        Run.objects.filter(pk=run.pk).update(status=status)
+        append(run.id, [EventLine(type="status", message=f"run {status}", data={"status": str(status)})])
 
 
 def in_background(function, *arguments) -> threading.Thread:
