@@ -7,10 +7,6 @@ measures at a time. The answer is kept, as a version never changes.
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -28,7 +24,7 @@ from celery_workers.contract.measures import (
 from celery_workers.contract.tokens import Refused
 from datasets_app.models import DatasetVersion, Measurement
 from datasets_app.preview import local_file
-from pipelines.engine.children import ROOT, child_environment
+from pipelines.engine.one_question import NoAnswer, ask_process
 from pipelines.references import UnresolvedReference, find_tokenizer
 from platform_site.common.errors import DomainError, InvalidInput, Problem, Unavailable
 
@@ -121,26 +117,13 @@ def _ask(question: CountTokens | FindPairs) -> TokenLengths | FoundPairs:
 
 
 def _run(question: bytes) -> bytes:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "celery_workers.measure_process"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-        cwd=ROOT,
-        env=child_environment(os.environ, device="cpu") | {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"},
-    )
     try:
-        output, _ = process.communicate(question, timeout=MEASURE_SECONDS)
-    except subprocess.TimeoutExpired as error:
+        return ask_process("celery_workers.measure_process", question, seconds=MEASURE_SECONDS)
+    except TimeoutError as error:
         message = f"the dataset was not measured within {MEASURE_SECONDS:.0f} s; a pipeline's preprocessing takes any size"
         raise Unavailable(message, code="measuring_too_slow") from error
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    if process.returncode:
-        raise Unavailable(f"the measuring process ended (status {process.returncode})", code="measuring_failed")
-    return output
+    except NoAnswer as error:
+        raise Unavailable(f"the measuring process ended (status {error.status})", code="measuring_failed") from error
 
 
 def _refusal(refused: Refused) -> DomainError:

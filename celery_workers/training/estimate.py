@@ -16,6 +16,7 @@ import numpy.typing as npt
 from transformers import PreTrainedModel
 
 from celery_workers.contract.estimates import Estimate, JsonObject, Machine
+from celery_workers.data.expected_rows import number
 from celery_workers.modeling.loading import vocabulary_size_of
 from celery_workers.modeling.precision import Precision
 from celery_workers.modeling.skeleton import load_skeleton
@@ -66,8 +67,8 @@ def estimate_training(
     lengths = expected_lengths(examples)
     if not len(lengths):
         return Estimate(notes=("The rows are not counted yet.",))
-    scale = _number(examples, "rows") / len(lengths)
-    supervised = _number(examples, "supervised_tokens") / max(1.0, _number(examples, "tokens"))
+    scale = number(examples, "rows") / len(lengths)
+    supervised = number(examples, "supervised_tokens") / max(1.0, number(examples, "tokens"))
     plan = plan_steps(lengths, config, seed=0)
     passes = plan.epochs_done(plan.total_steps)
     tokens = float(lengths.sum()) * scale * passes
@@ -170,8 +171,3 @@ def _weight_bytes(shapes: Shapes, config: TrainingConfig, precision: Precision) 
 
 def _count(model: PreTrainedModel) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _number(examples: Mapping[str, object], name: str) -> float:
-    value = examples.get(name)
-    return float(value) if isinstance(value, int | float) else 0.0
